@@ -1,0 +1,3 @@
+//! The `bondwire` command.
+
+fn main() {}

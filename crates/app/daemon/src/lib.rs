@@ -1,0 +1,1 @@
+//! Configuration, identity, state store and supervision.

@@ -1,0 +1,1 @@
+//! The data plane: drives the core with the io crates.

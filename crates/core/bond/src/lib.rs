@@ -1,0 +1,1 @@
+//! The bond over paths: queues, scheduling, repair, ordering, client and server endpoints.

@@ -1,0 +1,1 @@
+//! Handshake, session keys, replay window, rekeying, cookies.

@@ -1,0 +1,1 @@
+//! A link emulator as a state machine.

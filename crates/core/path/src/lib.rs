@@ -1,0 +1,1 @@
+//! One path: RTT, loss, delivery rate, congestion control, pacing, MTU, health.

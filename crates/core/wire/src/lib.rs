@@ -1,0 +1,1 @@
+//! The protocol on the wire: headers, frames, handshake payloads, invites.

@@ -1,0 +1,1 @@
+//! Links, addresses, routes, rules, nftables; every change journaled.

@@ -1,0 +1,1 @@
+//! Batched datagrams bound to a link.

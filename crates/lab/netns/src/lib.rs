@@ -1,0 +1,1 @@
+//! A private internet in network namespaces.

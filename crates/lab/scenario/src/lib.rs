@@ -1,0 +1,1 @@
+//! The scenario file: links and events, shared by sim, netns and bench.

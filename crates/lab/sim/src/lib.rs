@@ -1,0 +1,1 @@
+//! Whole bonds over netem in virtual time.
