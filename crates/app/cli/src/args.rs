@@ -1,0 +1,76 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use bondwire_daemon::Folders;
+use clap::{Parser, Subcommand};
+
+use crate::commands;
+
+/// Combines all internet connections of this machine into one.
+#[derive(Debug, Parser)]
+#[command(name = "bondwire", version, arg_required_else_help = true, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+To try it without a server or real links:
+  bondwire demo
+
+To set it up:
+  server$ bondwire server init --endpoint vpn.example.org:4433 --network 10.99.0.0/24
+  server$ bondwire server invite laptop
+  server$ bondwire server run
+  laptop$ bondwire join bw1-...
+  laptop$ bondwire up
+
+Exit codes: 0 done, 1 failed, 2 bad usage, 3 no permission, 4 not reachable.";
+
+/// What every command accepts.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Global {
+    /// Configuration, identity and clients
+    #[arg(long, global = true, value_name = "DIR", default_value = "/etc/bondwire")]
+    pub(crate) config_dir: PathBuf,
+    /// What a running bondwire has to remember
+    #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/bondwire")]
+    pub(crate) state_dir: PathBuf,
+    /// The control socket of a running bondwire
+    #[arg(long, global = true, value_name = "PATH", default_value = "/run/bondwire/control.sock")]
+    pub(crate) socket: PathBuf,
+    /// Print one JSON object on stdout, and errors as JSON on stderr
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Log more; twice for each packet's fate
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+impl Global {
+    /// The three places.
+    pub(crate) fn folders(&self) -> Folders {
+        Folders { config: self.config_dir.clone(), state: self.state_dir.clone(), socket: self.socket.clone() }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Try it: a private internet with three links, no server and no real links needed
+    Demo(commands::demo::Args),
+    /// The server's side: make one, invite clients, run it
+    Server(commands::server::Args),
+    /// Make this machine a client, once, by an invite
+    Join(commands::join::Args),
+    /// Connect, and send this machine's traffic through the bond
+    Up(commands::up::Args),
+    /// Stop a running bondwire, and undo what a killed one left
+    Down(commands::down::Args),
+    /// Show how a running bondwire stands
+    Status(commands::status::Args),
+    /// Change how packets are spread over the links
+    Mode(commands::mode::Args),
+}

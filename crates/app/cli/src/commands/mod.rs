@@ -1,0 +1,9 @@
+//! One file per command.
+
+pub(crate) mod demo;
+pub(crate) mod down;
+pub(crate) mod join;
+pub(crate) mod mode;
+pub(crate) mod server;
+pub(crate) mod status;
+pub(crate) mod up;

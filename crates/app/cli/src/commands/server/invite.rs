@@ -1,0 +1,76 @@
+//! `bondwire server invite NAME`
+
+use std::time::Duration;
+
+use bondwire_api::Fault;
+use bondwire_daemon::identity;
+use bondwire_daemon::names::ClientName;
+use qrcode::QrCode;
+use qrcode::render::unicode::Dense1x2;
+use serde::Serialize;
+
+use crate::args::Global;
+use crate::output;
+
+/// Lets a client in. Prints the invite, one line and nothing else: hand it over as you would a password. It works for one
+/// client, once. A running server knows of it at once.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The client's name: letters, digits, `-`, `_` and `.`
+    name: ClientName,
+    /// How long the invite may be used for the first time: 30m, 24h, 7d
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_span)]
+    expires: Duration,
+    /// Show it as a QR code too, on stderr
+    #[arg(long)]
+    qr: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    invite: String,
+}
+
+pub(crate) fn run(args: &Args, global: &Global) -> Result<(), Fault> {
+    let invite = identity::invite(&global.folders(), &args.name, args.expires)?;
+    if args.qr {
+        match QrCode::new(&invite) {
+            Ok(code) => eprintln!("{}", code.render::<Dense1x2>().build()),
+            Err(error) => eprintln!("note: the invite does not fit a QR code ({error})"),
+        }
+    }
+    output::answer(global, &Report { invite }, |report| format!("{}\n", report.invite))
+}
+
+/// `90s`, `30m`, `24h`, `7d`, at most ten years.
+fn parse_span(text: &str) -> Result<Duration, String> {
+    let fail = || format!("`{text}` is not a time: write a number and s, m, h or d, such as 24h");
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(fail)?;
+    let seconds: u64 = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return Err(fail()),
+    };
+    let number: u64 = number.parse().map_err(|_| fail())?;
+    let span = number.saturating_mul(seconds);
+    if span == 0 || span > 3_650 * 86_400 {
+        return Err(format!("`{text}` is not possible: one second to ten years"));
+    }
+    Ok(Duration::from_secs(span))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans() {
+        assert_eq!(parse_span("24h"), Ok(Duration::from_secs(86_400)));
+        assert_eq!(parse_span("90s"), Ok(Duration::from_secs(90)));
+        for bad in ["", "h", "24", "0h", "-1h", "1y", "99999999d", "ä"] {
+            assert!(parse_span(bad).is_err(), "{bad}");
+        }
+    }
+}

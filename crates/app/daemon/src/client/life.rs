@@ -1,0 +1,338 @@
+//! A client while it runs.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bondwire_api::Fault;
+use bondwire_bond::{Client, ClientEvent, ClientStatus};
+use bondwire_engine::{
+    ClientCommand, ClientNews, ClientSetup, Clock, EngineHandle, LinkSetup, spawn_client, unix_micros,
+};
+use bondwire_netctl::{Link, LinkEvent, Watcher};
+use bondwire_tun::Device;
+use bondwire_udp::Segmentation;
+use bondwire_units::LinkId;
+
+use crate::client::explain::{self, Tried};
+use crate::client::network::Network;
+use crate::client::progress::{Patience, Progress};
+use crate::client::view::View;
+use crate::config::ClientConfig;
+use crate::control::{EVERY, Meeting};
+use crate::faults;
+use crate::identity::ClientIdentity;
+use crate::links::{LinkChoice, obstacle};
+use crate::resolve::Resolver;
+use crate::status;
+use crate::timestamps::TimestampFile;
+use crate::wake::{self, StopSignal, Waker};
+
+type Engine = EngineHandle<ClientCommand, ClientNews, ClientStatus>;
+
+/// A client while it runs.
+#[derive(Debug)]
+pub(super) struct Life {
+    config: ClientConfig,
+    identity: ClientIdentity,
+    choice: LinkChoice,
+    network: Option<Network>,
+    watcher: Watcher,
+    /// Until the data plane has it.
+    device: Option<Device>,
+    engine: Option<Engine>,
+    resolver: Resolver,
+    meeting: Arc<Meeting>,
+    waker: Waker,
+    timestamps: TimestampFile,
+    progress: Progress,
+    view: View,
+    /// The links that the data plane uses now, by index.
+    used: BTreeMap<u32, Link>,
+    versions: Option<Vec<u8>>,
+}
+
+impl Life {
+    /// Everything is prepared, and nothing runs yet.
+    #[expect(clippy::too_many_arguments, reason = "it is made in one place, from as many parts")]
+    pub(super) fn new(
+        config: ClientConfig,
+        identity: ClientIdentity,
+        choice: LinkChoice,
+        network: Network,
+        watcher: Watcher,
+        device: Device,
+        meeting: Arc<Meeting>,
+        waker: Waker,
+        timestamps: TimestampFile,
+        progress: Progress,
+    ) -> Self {
+        let resolver = Resolver::new(identity.endpoints.clone());
+        let view = View::new(&config, &identity);
+        Self {
+            config,
+            identity,
+            choice,
+            network: Some(network),
+            watcher,
+            device: Some(device),
+            engine: None,
+            resolver,
+            meeting,
+            waker,
+            timestamps,
+            progress,
+            view,
+            used: BTreeMap::new(),
+            versions: None,
+        }
+    }
+
+    /// Runs until a signal or a command ends it, or an error does.
+    pub(super) fn run(&mut self, signal: &StopSignal, ready: impl FnOnce()) -> Result<(), Fault> {
+        let mut ready = Some(ready);
+        let links: Vec<Link> = self.watcher.links().cloned().collect();
+        for link in links {
+            self.on_link(&link)?;
+        }
+        loop {
+            if signal.came() || self.meeting.stop_asked() {
+                return Ok(());
+            }
+            self.waker.rest();
+            self.look_at_links()?;
+            self.find_server()?;
+            if self.take_news()?
+                && let Some(ready) = ready.take()
+            {
+                ready();
+            }
+            if let (Some(mode), Some(engine)) = (self.meeting.take_mode(), &self.engine) {
+                engine.send(ClientCommand::SetMode(status::mode_for(mode)));
+                self.config.mode = mode;
+            }
+            self.publish();
+            self.mind_silence()?;
+            wake::wait(&[signal.as_fd(), self.waker.as_fd(), self.watcher.as_fd()], EVERY)?;
+        }
+    }
+
+    /// Ends the data plane, and undoes everything.
+    pub(super) fn end(mut self) -> Result<(), Fault> {
+        if let Some(engine) = self.engine.take()
+            && let Err(error) = engine.stop()
+        {
+            tracing::debug!("{error}");
+        }
+        self.device = None;
+        self.network.take().map_or(Ok(()), Network::undo)
+    }
+
+    fn look_at_links(&mut self) -> Result<(), Fault> {
+        let events = self.watcher.poll().map_err(|error| faults::net("cannot watch the links", &error))?;
+        for event in events {
+            match event {
+                LinkEvent::Added(link) => self.on_link(&link)?,
+                LinkEvent::Changed { now, .. } => self.on_link(&now)?,
+                LinkEvent::Removed(link) => self.on_link_gone(&link),
+            }
+        }
+        Ok(())
+    }
+
+    /// A link is there, or is different from before.
+    fn on_link(&mut self, link: &Link) -> Result<(), Fault> {
+        if !self.choice.uses(link) {
+            self.on_link_gone(link);
+            return Ok(());
+        }
+        if let Some(network) = &mut self.network
+            && let Err(fault) = network.route_link(&link.name)
+        {
+            if fault.kind == bondwire_api::FaultKind::Permission {
+                return Err(fault);
+            }
+            // It may have vanished again; the next look tells.
+            tracing::warn!("{fault}");
+            return Ok(());
+        }
+        let fresh = self.used.insert(link.index, link.clone()).is_none();
+        if fresh {
+            tracing::info!("link `{}` ({}) is used", link.name, link.kind);
+        }
+        if let Some(engine) = &self.engine {
+            engine.send(ClientCommand::LinkUp(setup_of(link)));
+        }
+        Ok(())
+    }
+
+    /// A link is gone, or cannot be used any more.
+    fn on_link_gone(&mut self, link: &Link) {
+        let Some(used) = self.used.remove(&link.index) else { return };
+        let why = obstacle(link).unwrap_or_else(|| format!("link `{}` is gone", used.name));
+        tracing::warn!("{why}");
+        if let Some(engine) = &self.engine {
+            engine.send(ClientCommand::LinkDown(LinkId(link.index)));
+        }
+        if let Some(network) = &mut self.network {
+            network.unroute_link(&used.name);
+        }
+    }
+
+    /// Starts the data plane as soon as the server's addresses are known.
+    fn find_server(&mut self) -> Result<(), Fault> {
+        if self.engine.is_some() {
+            return Ok(());
+        }
+        let waker = self.waker.clone();
+        let Some(endpoints) = self.resolver.poll(move || waker.wake()) else { return Ok(()) };
+        let Some(device) = self.device.take() else { return Ok(()) };
+        tracing::debug!(?endpoints, "the server's addresses");
+        let last = self.timestamps.load()?;
+        let mut config = super::bond_config(&self.config, &self.identity, last)?;
+        config.endpoints = endpoints;
+        let client = Client::new(config, unix_micros(), Clock.now());
+        let timestamps = self.timestamps.clone();
+        // A timestamp that is not written costs one more round trip after a restart with a wrong clock; no connection would cost more.
+        let persist = move |timestamp| {
+            if let Err(fault) = timestamps.save(timestamp) {
+                tracing::warn!("{fault}");
+            }
+            Ok(())
+        };
+        let waker = self.waker.clone();
+        let setup = ClientSetup {
+            device,
+            client,
+            persist: Box::new(persist),
+            notify: Box::new(move || waker.wake()),
+        };
+        let engine = spawn_client(setup).map_err(|error| engine_fault(&error.to_string()))?;
+        for link in self.used.values() {
+            engine.send(ClientCommand::LinkUp(setup_of(link)));
+        }
+        self.engine = Some(engine);
+        Ok(())
+    }
+
+    /// Takes the data plane's news; whether a connection stands since.
+    fn take_news(&mut self) -> Result<bool, Fault> {
+        let mut established = false;
+        while let Some(news) = self.engine.as_ref().and_then(EngineHandle::poll_event) {
+            match news {
+                ClientNews::Bond(event) => established |= self.on_event(event)?,
+                ClientNews::LinkFailed { name, error } => tracing::warn!("link `{name}` cannot be used: {error}"),
+            }
+        }
+        if self.engine.as_ref().is_some_and(EngineHandle::is_finished)
+            && let Some(engine) = self.engine.take()
+        {
+            let why = engine.stop().err().map_or_else(|| "it ended by itself".to_owned(), |error| error.to_string());
+            return Err(engine_fault(&why));
+        }
+        Ok(established)
+    }
+
+    fn on_event(&mut self, event: ClientEvent) -> Result<bool, Fault> {
+        match event {
+            ClientEvent::Established(parameters) => {
+                tracing::info!(
+                    "connected as `{}`, mtu {}, cipher {}",
+                    parameters.name,
+                    parameters.mtu,
+                    parameters.cipher
+                );
+                if let Some(network) = &mut self.network {
+                    network.apply(&parameters)?;
+                }
+                self.progress.on_connected();
+                self.versions = None;
+                self.view.on_connected(parameters);
+                return Ok(true);
+            }
+            ClientEvent::Lost { why } => {
+                tracing::warn!("the connection is lost ({why}); trying to connect again");
+                self.progress.on_lost(Instant::now());
+            }
+            ClientEvent::Refused { reason, text } => return Err(explain::refused(reason, &text)),
+            ClientEvent::Replaced => return Err(explain::replaced()),
+            ClientEvent::VersionMismatch(versions) => self.versions = Some(versions),
+            ClientEvent::PathState(change) => {
+                let link = self.used.get(&change.link.0).map_or("?", |link| link.name.as_str());
+                tracing::info!("link `{link}`: {:?} -> {:?}", change.from, change.to);
+            }
+            // The data plane keeps this one to itself.
+            ClientEvent::TimestampUsed(_) => {}
+        }
+        Ok(false)
+    }
+
+    fn publish(&mut self) {
+        let status = self.engine.as_ref().and_then(EngineHandle::status);
+        let links: Vec<&Link> = self.watcher.links().filter(|link| self.choice.includes(link)).collect();
+        let reason = self.progress.silence(Instant::now()).map(|silence| {
+            let fault = self.silence_fault(silence);
+            format!("{}\n{}", fault.what, fault.why)
+        });
+        let status = self.view.status(self.config.mode, status.as_deref(), &links, &self.used, reason);
+        self.meeting.publish(status);
+    }
+
+    fn mind_silence(&mut self) -> Result<(), Fault> {
+        match self.progress.look(Instant::now()) {
+            Patience::Keep => Ok(()),
+            Patience::Say(silence) => {
+                tracing::warn!("{}", self.silence_fault(silence));
+                Ok(())
+            }
+            Patience::GiveUp(silence) => Err(self.silence_fault(silence)),
+        }
+    }
+
+    /// What was tried so far, and how each link did.
+    fn silence_fault(&self, silence: Duration) -> Fault {
+        let server: Vec<String> = self.identity.endpoints.iter().map(ToString::to_string).collect();
+        let Some(engine) = &self.engine else {
+            let why = self.resolver.why().unwrap_or("the server's name is being looked up");
+            return Fault::unreachable(
+                format!("no connection to the server ({}) for {} s", server.join(", "), silence.as_secs()),
+                why,
+                "see that this machine can look up names (DNS) without the bond, or write an address as the endpoint in client.toml",
+            );
+        };
+        let attempts = engine.status().map(|status| status.attempts.clone()).unwrap_or_default();
+        let tried: Vec<Tried> = self
+            .watcher
+            .links()
+            .filter(|link| self.choice.includes(link))
+            .map(|link| {
+                let attempt = attempts.iter().find(|attempt| attempt.link.0 == link.index);
+                Tried {
+                    link: link.name.clone(),
+                    sent: attempt.map_or(0, |attempt| attempt.sent),
+                    answered: attempt.is_some_and(|attempt| attempt.answered),
+                    obstacle: obstacle(link),
+                }
+            })
+            .collect();
+        explain::no_answer(&server, &tried, self.versions.as_deref(), silence.as_secs())
+    }
+}
+
+fn setup_of(link: &Link) -> LinkSetup {
+    use std::net::IpAddr;
+    LinkSetup {
+        id: LinkId(link.index),
+        name: link.name.clone(),
+        mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX),
+        addresses: link.v4().map(IpAddr::V4).into_iter().chain(link.v6().map(IpAddr::V6)).collect(),
+        mark: None,
+        segmentation: Segmentation::Off,
+    }
+}
+
+fn engine_fault(why: &str) -> Fault {
+    let (why, what_to_do) = faults::halves(why);
+    Fault::failed("the data plane has stopped", why, what_to_do)
+}

@@ -1,0 +1,91 @@
+//! A client's status, for the control API.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use bondwire_api::{Mode, Role, Status, Totals};
+use bondwire_bond::{ClientState, ClientStatus, Parameters};
+use bondwire_netctl::Link;
+
+use crate::config::ClientConfig;
+use crate::identity::ClientIdentity;
+use crate::status::{Odometer, fill, idle_link, mode_of, totals};
+
+/// What there is to say before anything was tried.
+pub(super) fn first(config: &ClientConfig, identity: &ClientIdentity) -> Status {
+    View::new(config, identity).status(config.mode, None, &[], &BTreeMap::new(), None)
+}
+
+/// Makes statuses, and remembers what they need from one to the next.
+#[derive(Debug)]
+pub(super) struct View {
+    started: Instant,
+    device: String,
+    mtu: u16,
+    endpoint: Option<String>,
+    parameters: Option<Parameters>,
+    odometer: Odometer<String>,
+}
+
+impl View {
+    /// A view of a client that starts now.
+    pub(super) fn new(config: &ClientConfig, identity: &ClientIdentity) -> Self {
+        Self {
+            started: Instant::now(),
+            device: config.tunnel.name.to_string(),
+            mtu: config.tunnel.mtu.get(),
+            endpoint: identity.endpoints.first().map(ToString::to_string),
+            parameters: None,
+            odometer: Odometer::default(),
+        }
+    }
+
+    /// The server gave these.
+    pub(super) fn on_connected(&mut self, parameters: Parameters) {
+        self.parameters = Some(parameters);
+    }
+
+    /// How everything stands: the data plane's figures by link, and links without any.
+    pub(super) fn status(
+        &mut self,
+        mode: Mode,
+        bond: Option<&ClientStatus>,
+        links: &[&Link],
+        used: &BTreeMap<u32, Link>,
+        reason: Option<String>,
+    ) -> Status {
+        let mut shown = Vec::new();
+        for link in links {
+            let state = if used.contains_key(&link.index) { "probing" } else { "down" };
+            let mtu = u16::try_from(link.mtu).unwrap_or(u16::MAX);
+            let mut status = idle_link(&link.name, &link.kind.to_string(), state, mtu);
+            let paths: Vec<_> =
+                bond.iter().flat_map(|bond| &bond.paths).filter(|path| path.link.0 == link.index).collect();
+            fill(&mut status, paths.iter().copied());
+            (status.bytes_tx, status.bytes_rx) = self.odometer.note(link.name.clone(), paths);
+            if state == "down" {
+                state.clone_into(&mut status.state);
+            }
+            shown.push(status);
+        }
+        let totals = bond.map_or_else(Totals::default, |bond| totals(&shown, [bond.counters]));
+        let parameters = self.parameters.as_ref();
+        Status {
+            role: Role::Client,
+            mode: Some(bond.map_or(mode, |bond| mode_of(bond.mode))),
+            state: bond.map_or(ClientState::Connecting, |bond| bond.state).to_string(),
+            reason,
+            server: bond.and_then(|bond| bond.server).map(|server| server.to_string()).or_else(|| self.endpoint.clone()),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            device: Some(self.device.clone()),
+            inner_v4: parameters.and_then(|parameters| parameters.v4).map(|(address, _)| address.to_string()),
+            inner_v6: parameters.and_then(|parameters| parameters.v6).map(|(address, _)| address.to_string()),
+            mtu: parameters.map_or(self.mtu, |parameters| parameters.mtu.min(self.mtu)),
+            links: shown,
+            flows: bond.map_or(0, |bond| bond.flows as u64),
+            totals,
+        }
+    }
+}

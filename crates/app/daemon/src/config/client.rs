@@ -1,0 +1,110 @@
+//! `client.toml`.
+
+use bondwire_api::Mode;
+use serde::Deserialize;
+
+use super::TunnelConfig;
+use crate::names::{Endpoint, InterfaceName};
+
+/// What a client may be told. Every key has a default.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClientConfig {
+    /// The mode at start; `streaming`.
+    pub mode: Mode,
+    /// In mode `redundant`, over how many links a packet goes at most, 2 to 5; 5.
+    pub max_redundant: Copies,
+    /// Whether all traffic goes through the bond; true.
+    pub default_route: bool,
+    /// Which links are used.
+    pub links: LinksConfig,
+    /// The tunnel's device.
+    pub tunnel: TunnelConfig,
+    /// Where the server is, when that is not where the invite said.
+    pub server: ServerOverride,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Streaming,
+            max_redundant: Copies(5),
+            default_route: true,
+            links: LinksConfig::default(),
+            tunnel: TunnelConfig::default(),
+            server: ServerOverride::default(),
+        }
+    }
+}
+
+/// Which links are used.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LinksConfig {
+    /// Their names; empty: all that have an address and a gateway.
+    #[serde(rename = "use")]
+    pub chosen: Vec<InterfaceName>,
+}
+
+/// Where the server is, when that is not where the invite said.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerOverride {
+    /// `host:port`, the best first; empty: those of the invite.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// Over how many links a packet goes at most: 2 to 5.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "i64")]
+pub struct Copies(u8);
+
+impl Copies {
+    /// Copies, the first one included.
+    pub fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl TryFrom<i64> for Copies {
+    type Error = String;
+
+    fn try_from(value: i64) -> Result<Self, String> {
+        match u8::try_from(value) {
+            Ok(copies @ 2..=5) => Ok(Self(copies)),
+            _ => Err(format!("{value} copies are not possible: 2 to 5")),
+        }
+    }
+}
+
+/// The file that `join` writes when there is none.
+pub(crate) const TEMPLATE: &str = r#"# bondwire, client. All keys are optional; what is commented out shows the default.
+# Changes take effect at the next `bondwire up`. The keys of this client are in client.key.
+
+# How packets are spread: "speed", "streaming" or "redundant".
+# "streaming" does what "speed" does for now.
+#mode = "streaming"
+
+# In mode "redundant": over how many links each packet goes at most (2 to 5).
+#max_redundant = 5
+
+# Whether all traffic of this machine goes through the bond.
+# false: only what is sent to the server's network.
+#default_route = true
+
+[links]
+# The interfaces to use. An empty list means all that have an address and a gateway.
+#use = ["eth0", "wlan0"]
+
+[tunnel]
+# "tun", or "packet" for user namespaces without /dev/net/tun.
+#device = "tun"
+# The name of the interface.
+#name = "bondwire0"
+# The greatest packet inside the tunnel, 1280 to 1440 bytes.
+#mtu = 1440
+
+[server]
+# Where the server is, if it has moved since the invite was made.
+#endpoints = ["vpn.example.org:4433"]
+"#;

@@ -1,0 +1,366 @@
+//! Puts ordered flows back in order, and drops what came twice.
+//!
+//! Each flow waits for its own gaps only. A gap ends when it is filled, when the sender says that nothing will come (SKIP), or when
+//! the wait is over (docs/protocol.md, DATA-3); a packet that was given up on is still delivered if it comes later, once.
+//! Flows that are not ordered are delivered at once (DATA-4); a window of [`UNORDERED_WINDOW`] sequences recognises copies.
+//!
+//! Bounds: [`MAX_FLOW_ID`] flows; the bytes given at construction for held packets of all flows together (when they are exceeded, the
+//! longest held gap is given up); [`MAX_LATE`] given-up sequences remembered per flow.
+
+use crate::pool::Pool;
+use bondwire_packet::{Offload, PacketBatch};
+use bondwire_units::Timestamp;
+use core::time::Duration;
+use std::collections::{BTreeSet, VecDeque};
+
+/// Flow identifiers above this are not accepted.
+pub(crate) const MAX_FLOW_ID: u16 = 4_095;
+/// How far behind the newest a copy of an unordered packet is recognised.
+const UNORDERED_WINDOW: u64 = 4_096;
+/// How far ahead of the next one a packet of an ordered flow may be.
+const ORDERED_WINDOW: u64 = 1 << 17;
+/// Given-up sequences remembered per flow.
+const MAX_LATE: usize = 1_024;
+
+/// What happened to packets here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OrderCounters {
+    /// Packets delivered.
+    pub delivered: u64,
+    /// Bytes delivered.
+    pub delivered_bytes: u64,
+    /// Copies dropped.
+    pub duplicates: u64,
+    /// Packets that had to wait for an earlier one.
+    pub held: u64,
+    /// Sequences whose wait was over before they came.
+    pub gave_up: u64,
+    /// Sequences that the sender said would not come.
+    pub skipped: u64,
+    /// Packets that came after they were given up on, and were delivered all the same.
+    pub late: u64,
+    /// Packets outside every window.
+    pub out_of_window: u64,
+}
+
+#[derive(Debug)]
+enum Place {
+    Missing,
+    Held(Vec<u8>),
+    Skipped,
+}
+
+#[derive(Debug, Default)]
+struct Flow {
+    /// Ordered: the next sequence to be delivered. Unordered: one above the newest seen.
+    next: u64,
+    /// Places from `next` on. Ordered flows only; the first one, if any, is `Missing`.
+    ring: VecDeque<Place>,
+    /// Packets held in the ring.
+    held: usize,
+    /// When the present gap began.
+    gap_since: Timestamp,
+    late: BTreeSet<u64>,
+    /// Unordered flows: which of the last sequences have come.
+    seen: Vec<u64>,
+}
+
+/// The receiving end of all flows.
+#[derive(Debug)]
+pub(crate) struct Order {
+    flows: Vec<Option<Box<Flow>>>,
+    gapped: BTreeSet<u16>,
+    held_bytes: usize,
+    limit: usize,
+    counters: OrderCounters,
+}
+
+impl Order {
+    /// A receiver that holds at most `limit` bytes.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            flows: Vec::new(),
+            gapped: BTreeSet::new(),
+            held_bytes: 0,
+            limit,
+            counters: OrderCounters::default(),
+        }
+    }
+
+    /// What happened so far.
+    pub(crate) fn counters(&self) -> OrderCounters {
+        self.counters
+    }
+
+    /// Bytes that wait for earlier ones.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// The sequence that a truncated one of this flow is expanded around; none if the flow id is not acceptable.
+    pub(crate) fn expected(&mut self, flow: u16) -> Option<u64> {
+        self.flow(flow).map(|f| f.next)
+    }
+
+    /// Whether this packet would be delivered or held, not dropped: to be asked before fragments are put together.
+    pub(crate) fn wants(&mut self, id: u16, sequence: u64, ordered: bool) -> bool {
+        let Some(flow) = self.flow(id) else { return false };
+        if !ordered {
+            return !flow.has_seen(sequence);
+        }
+        match sequence.checked_sub(flow.next) {
+            None => flow.late.contains(&sequence),
+            Some(ahead) => {
+                ahead < ORDERED_WINDOW
+                    && flow.ring.get(ahead as usize).is_none_or(|place| matches!(place, Place::Missing | Place::Skipped))
+            }
+        }
+    }
+
+    /// A packet arrived. It, and whatever waited for it, goes to `deliver`.
+    pub(crate) fn handle_packet(
+        &mut self,
+        id: u16,
+        sequence: u64,
+        ordered: bool,
+        packet: &[u8],
+        deliver: &mut PacketBatch,
+        pool: &mut Pool,
+        now: Timestamp,
+    ) {
+        if !ordered {
+            self.handle_unordered(id, sequence, packet, deliver);
+            return;
+        }
+        let Some(flow) = self.flow(id) else {
+            self.counters.out_of_window += 1;
+            return;
+        };
+        let Some(ahead) = sequence.checked_sub(flow.next) else {
+            let late = flow.late.remove(&sequence);
+            if late {
+                self.counters.late += 1;
+                self.deliver(packet, deliver);
+            } else {
+                self.counters.duplicates += 1;
+            }
+            return;
+        };
+        if ahead == 0 && flow.ring.is_empty() {
+            flow.next += 1;
+            self.deliver(packet, deliver);
+            return;
+        }
+        if ahead >= ORDERED_WINDOW {
+            self.counters.out_of_window += 1;
+            return;
+        }
+        self.hold(id, ahead as usize, packet, pool, now);
+        if ahead == 0 {
+            self.release(id, deliver, pool, now);
+        }
+        while self.held_bytes > self.limit && self.give_up_longest(deliver, pool, now) {}
+    }
+
+    /// The sender says that `count` sequences from `first` on will not come.
+    pub(crate) fn handle_skip(
+        &mut self,
+        id: u16,
+        first: u64,
+        count: u16,
+        deliver: &mut PacketBatch,
+        pool: &mut Pool,
+        now: Timestamp,
+    ) {
+        let Some(flow) = self.flow(id) else { return };
+        let end = first + u64::from(count);
+        if end > flow.next + ORDERED_WINDOW {
+            self.counters.out_of_window += 1;
+            return;
+        }
+        let mut skipped = 0;
+        for sequence in first.max(flow.next)..end {
+            let ahead = (sequence - flow.next) as usize;
+            while flow.ring.len() <= ahead {
+                flow.ring.push_back(Place::Missing);
+            }
+            if matches!(flow.ring[ahead], Place::Missing) {
+                flow.ring[ahead] = Place::Skipped;
+                skipped += 1;
+            }
+        }
+        self.counters.skipped += skipped;
+        self.release(id, deliver, pool, now);
+    }
+
+    /// Gives up on gaps that have been waited for longer than `wait`.
+    pub(crate) fn handle_timeout(&mut self, wait: Duration, deliver: &mut PacketBatch, pool: &mut Pool, now: Timestamp) {
+        while let Some((since, id)) = self.longest_gap() {
+            if now.since(since) < wait {
+                return;
+            }
+            self.give_up(id, deliver, pool, now);
+        }
+    }
+
+    /// When the longest gap will have lasted for `wait`.
+    pub(crate) fn poll_deadline(&self, wait: Duration) -> Option<Timestamp> {
+        self.longest_gap().map(|(since, _)| since + wait)
+    }
+
+    fn longest_gap(&self) -> Option<(Timestamp, u16)> {
+        self.gapped.iter().filter_map(|id| Some((self.flows.get(usize::from(*id))?.as_ref()?.gap_since, *id))).min()
+    }
+
+    fn flow(&mut self, id: u16) -> Option<&mut Flow> {
+        if id > MAX_FLOW_ID {
+            return None;
+        }
+        let index = usize::from(id);
+        if self.flows.len() <= index {
+            self.flows.resize_with(index + 1, || None);
+        }
+        Some(self.flows[index].get_or_insert_with(Box::default))
+    }
+
+    fn handle_unordered(&mut self, id: u16, sequence: u64, packet: &[u8], deliver: &mut PacketBatch) {
+        let Some(flow) = self.flow(id) else {
+            self.counters.out_of_window += 1;
+            return;
+        };
+        if flow.has_seen(sequence) {
+            self.counters.duplicates += 1;
+            return;
+        }
+        flow.on_seen(sequence);
+        self.deliver(packet, deliver);
+    }
+
+    fn deliver(&mut self, packet: &[u8], deliver: &mut PacketBatch) {
+        self.counters.delivered += 1;
+        self.counters.delivered_bytes += packet.len() as u64;
+        deliver.push(packet, Offload::default());
+    }
+
+    fn hold(&mut self, id: u16, ahead: usize, packet: &[u8], pool: &mut Pool, now: Timestamp) {
+        let Some(flow) = self.flow(id) else { return };
+        while flow.ring.len() <= ahead {
+            flow.ring.push_back(Place::Missing);
+        }
+        if matches!(flow.ring[ahead], Place::Held(_)) {
+            self.counters.duplicates += 1;
+            return;
+        }
+        flow.ring[ahead] = Place::Held(pool.copy(packet));
+        flow.held += 1;
+        if flow.held == 1 && ahead > 0 {
+            flow.gap_since = now;
+        }
+        self.held_bytes += packet.len();
+        self.gapped.insert(id);
+        if ahead > 0 {
+            self.counters.held += 1;
+        }
+    }
+
+    /// Delivers what no longer waits for anything.
+    fn release(&mut self, id: u16, deliver: &mut PacketBatch, pool: &mut Pool, now: Timestamp) {
+        loop {
+            let Some(flow) = self.flow(id) else { return };
+            match flow.ring.front() {
+                Some(Place::Held(_) | Place::Skipped) => {}
+                Some(Place::Missing) | None => break,
+            }
+            let place = flow.ring.pop_front();
+            let sequence = flow.next;
+            flow.next += 1;
+            match place {
+                Some(Place::Held(packet)) => {
+                    flow.held -= 1;
+                    self.held_bytes -= packet.len();
+                    self.deliver(&packet, deliver);
+                    pool.give_back(packet);
+                }
+                _ => flow.remember_late(sequence),
+            }
+        }
+        let Some(flow) = self.flow(id) else { return };
+        if flow.held == 0 {
+            flow.trim();
+            self.gapped.remove(&id);
+        } else {
+            flow.gap_since = now;
+        }
+    }
+
+    /// Stops waiting for the first gap of a flow.
+    fn give_up(&mut self, id: u16, deliver: &mut PacketBatch, pool: &mut Pool, now: Timestamp) {
+        let Some(flow) = self.flow(id) else { return };
+        let mut gave_up = 0;
+        while matches!(flow.ring.front(), Some(Place::Missing | Place::Skipped)) {
+            flow.ring.pop_front();
+            let sequence = flow.next;
+            flow.next += 1;
+            flow.remember_late(sequence);
+            gave_up += 1;
+        }
+        self.counters.gave_up += gave_up;
+        self.release(id, deliver, pool, now);
+    }
+
+    fn give_up_longest(&mut self, deliver: &mut PacketBatch, pool: &mut Pool, now: Timestamp) -> bool {
+        let Some((_, id)) = self.longest_gap() else { return false };
+        self.give_up(id, deliver, pool, now);
+        true
+    }
+}
+
+impl Flow {
+    fn remember_late(&mut self, sequence: u64) {
+        self.late.insert(sequence);
+        while self.late.len() > MAX_LATE {
+            self.late.pop_first();
+        }
+    }
+
+    /// A ring that holds nothing keeps no empty places behind the last skip.
+    fn trim(&mut self) {
+        while matches!(self.ring.back(), Some(Place::Missing)) {
+            self.ring.pop_back();
+        }
+    }
+
+    fn has_seen(&self, sequence: u64) -> bool {
+        if sequence >= self.next {
+            return false;
+        }
+        if sequence + UNORDERED_WINDOW < self.next || self.seen.is_empty() {
+            return true;
+        }
+        let bit = sequence % UNORDERED_WINDOW;
+        self.seen[(bit / 64) as usize] >> (bit % 64) & 1 == 1
+    }
+
+    fn on_seen(&mut self, sequence: u64) {
+        if self.seen.is_empty() {
+            self.seen = vec![0; (UNORDERED_WINDOW / 64) as usize];
+        }
+        if sequence >= self.next {
+            if sequence - self.next >= UNORDERED_WINDOW {
+                self.seen.fill(0);
+            } else {
+                for skipped in self.next..sequence {
+                    let bit = skipped % UNORDERED_WINDOW;
+                    self.seen[(bit / 64) as usize] &= !(1 << (bit % 64));
+                }
+            }
+            self.next = sequence + 1;
+        }
+        let bit = sequence % UNORDERED_WINDOW;
+        self.seen[(bit / 64) as usize] |= 1 << (bit % 64);
+    }
+}
+
+#[cfg(test)]
+#[path = "order_tests.rs"]
+mod tests;

@@ -1,0 +1,115 @@
+use super::*;
+
+struct Bench {
+    order: Order,
+    pool: Pool,
+    now: Timestamp,
+}
+
+impl Bench {
+    fn new(limit: usize) -> Self {
+        Self { order: Order::new(limit), pool: Pool::new(16), now: Timestamp::from_millis(1) }
+    }
+
+    fn packet(&mut self, sequence: u64, ordered: bool) -> Vec<u8> {
+        let mut deliver = PacketBatch::default();
+        let id = u16::from(!ordered);
+        self.order.handle_packet(id, sequence, ordered, &[sequence as u8; 10], &mut deliver, &mut self.pool, self.now);
+        deliver.iter().map(|(bytes, _)| bytes[0]).collect()
+    }
+
+    fn skip(&mut self, first: u64, count: u16) -> Vec<u8> {
+        let mut deliver = PacketBatch::default();
+        self.order.handle_skip(0, first, count, &mut deliver, &mut self.pool, self.now);
+        deliver.iter().map(|(bytes, _)| bytes[0]).collect()
+    }
+
+    fn timeout(&mut self, after: Duration) -> Vec<u8> {
+        self.now += after;
+        let mut deliver = PacketBatch::default();
+        self.order.handle_timeout(Duration::from_millis(500), &mut deliver, &mut self.pool, self.now);
+        deliver.iter().map(|(bytes, _)| bytes[0]).collect()
+    }
+}
+
+/// docs/protocol.md, DATA-2 and DATA-3.
+#[test]
+fn order_is_restored_and_copies_are_dropped() {
+    let mut bench = Bench::new(1 << 20);
+    assert_eq!(bench.packet(0, true), [0]);
+    assert_eq!(bench.packet(2, true), []);
+    assert_eq!(bench.packet(3, true), []);
+    assert_eq!(bench.packet(2, true), []);
+    assert_eq!(bench.packet(0, true), []);
+    assert_eq!(bench.packet(1, true), [1, 2, 3]);
+    assert_eq!(bench.order.counters().duplicates, 2);
+    assert_eq!(bench.order.held_bytes(), 0);
+    assert_eq!(bench.order.poll_deadline(Duration::from_millis(1)), None);
+}
+
+#[test]
+fn a_skip_ends_the_wait_and_a_late_packet_is_delivered_once() {
+    let mut bench = Bench::new(1 << 20);
+    assert_eq!(bench.packet(3, true), []);
+    assert_eq!(bench.skip(0, 2), []);
+    assert_eq!(bench.skip(2, 1), [3]);
+    assert_eq!(bench.packet(1, true), [1]);
+    assert_eq!(bench.packet(1, true), []);
+    assert_eq!(bench.packet(4, true), [4]);
+    assert_eq!(bench.skip(5, 3), [], "a skip of what nobody waits for");
+    assert_eq!(bench.packet(8, true), [8]);
+}
+
+#[test]
+fn a_gap_is_given_up_after_the_wait_and_not_before() {
+    let mut bench = Bench::new(1 << 20);
+    assert_eq!(bench.packet(2, true), []);
+    assert_eq!(bench.packet(5, true), []);
+    assert_eq!(bench.timeout(Duration::from_millis(499)), []);
+    assert_eq!(bench.timeout(Duration::from_millis(1)), [2]);
+    assert_eq!(bench.timeout(Duration::from_millis(499)), [], "the next gap has its own wait");
+    assert_eq!(bench.timeout(Duration::from_millis(1)), [5]);
+    assert_eq!(bench.packet(4, true), [4]);
+    assert_eq!(bench.order.counters().gave_up, 4);
+}
+
+/// docs/protocol.md, DATA-4.
+#[test]
+fn unordered_packets_are_delivered_at_once_and_once() {
+    let mut bench = Bench::new(1 << 20);
+    for sequence in [5, 3, 200, 4, 201] {
+        assert_eq!(bench.packet(sequence, false), [sequence as u8]);
+        assert_eq!(bench.packet(sequence, false), []);
+    }
+    assert_eq!(bench.packet(5_000, false).len(), 1);
+    assert_eq!(bench.packet(6, false), [], "too old to tell from a copy");
+    assert_eq!(bench.packet(4_999, false).len(), 1);
+}
+
+#[test]
+fn memory_is_bounded() {
+    let mut bench = Bench::new(1_000);
+    let mut delivered = 0;
+    for sequence in (1..1_000).filter(|s| s % 3 != 0) {
+        delivered += bench.packet(sequence, true).len();
+        assert!(bench.order.held_bytes() <= 1_000);
+    }
+    assert!(delivered > 500);
+    assert_eq!(bench.packet(1 << 40, true), []);
+    assert_eq!(bench.order.counters().out_of_window, 1);
+}
+
+#[test]
+fn any_arrival_order_gives_every_packet_once() {
+    let mut random = 12345_u64;
+    for _ in 0..50 {
+        let mut bench = Bench::new(1 << 20);
+        let mut sequences: Vec<u64> = (0..200).flat_map(|s| [s, s]).collect();
+        for i in (1..sequences.len()).rev() {
+            random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            sequences.swap(i, (random >> 33) as usize % (i + 1));
+        }
+        let delivered: Vec<u8> = sequences.iter().flat_map(|s| bench.packet(*s, true)).collect();
+        assert_eq!(delivered, (0..200).map(|s| s as u8).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,341 @@
+//! Takes packets apart: opens, drops copies, and hands each frame to the part that it concerns.
+
+use super::content::{Content, Control, Item};
+use super::lane::{Challenge, Lane, overhead};
+use super::{Delivery, MAX_PATHS, Role, Session, SessionEvent};
+use crate::types::{DropReason, Route};
+use bondwire_path::{AckInfo, PathState};
+use bondwire_units::{PathId, Timestamp};
+use bondwire_wire::frame::PathState as PeerState;
+use bondwire_wire::{Ack, Data, DataHeader, Frame, Frames, HEADER_LEN, Mode, PathStatus, expand_packet_number, expand_sequence};
+use core::time::Duration;
+
+/// A server takes path ids that are at most so far above the highest that it knows.
+const PATH_AHEAD: u16 = 32;
+
+impl Session {
+    /// A Data datagram for this session arrived. It is opened in place. Returns whether it was authentic.
+    pub(crate) fn handle_datagram(
+        &mut self,
+        route: Route,
+        datagram: &mut [u8],
+        delivery: &mut Delivery<'_>,
+        now: Timestamp,
+    ) -> bool {
+        match self.open(route, datagram, now) {
+            Ok((index, plain)) => {
+                self.last_received = now;
+                let bytes = datagram.len() + overhead(route.remote);
+                let eliciting = self.handle_frames(index, route, &datagram[HEADER_LEN..HEADER_LEN + plain.len], delivery, now);
+                if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.id == plain.path) {
+                    lane.path.on_packet_received(plain.number, eliciting, now);
+                    self.on_address(plain, route, bytes, now);
+                }
+                true
+            }
+            Err(reason) => {
+                self.counters.drops.count(reason);
+                false
+            }
+        }
+    }
+
+    /// Finds the path, checks for replay, opens. Creates a path that the client has opened (docs/protocol.md, PATH-1).
+    fn open(&mut self, route: Route, datagram: &mut [u8], now: Timestamp) -> Result<(usize, Opened), DropReason> {
+        let header = DataHeader::decode(datagram).map_err(|_| DropReason::Malformed)?;
+        let known = self.lanes.iter().position(|lane| lane.id == header.path);
+        let fresh = known.is_none();
+        if fresh && !self.may_create(header.path) {
+            return Err(DropReason::UnknownPath);
+        }
+        let expected = known.map_or(0, |index| self.lanes[index].expected);
+        let number = expand_packet_number(header.packet_number, expected);
+        if known.is_some_and(|index| !self.lanes[index].replay.check(number)) {
+            return Err(DropReason::Replayed);
+        }
+        let (head, sealed) = datagram.split_at_mut(HEADER_LEN);
+        let len = self
+            .keys
+            .open_in_place(header.phase, header.path, number, head, sealed, now)
+            .map_err(|_| DropReason::NotAuthentic)?;
+        let index = match known {
+            Some(index) => index,
+            None => {
+                let challenge = Challenge::new(self.random.token(), now);
+                self.next_path = self.next_path.max(u16::from(header.path.0) + 1);
+                self.lanes.push(Lane::new(header.path, route, 1_500, challenge, true, now));
+                self.lanes.len() - 1
+            }
+        };
+        let lane = &mut self.lanes[index];
+        lane.replay.commit(number);
+        let newest = number >= lane.expected;
+        lane.expected = lane.expected.max(number + 1);
+        Ok((index, Opened { path: header.path, number, len, newest }))
+    }
+
+    fn may_create(&self, id: PathId) -> bool {
+        let id = u16::from(id.0);
+        self.role == Role::Server
+            && self.lanes.len() < MAX_PATHS
+            && id >= self.next_path.saturating_sub(PATH_AHEAD)
+            && id < self.next_path + PATH_AHEAD
+            && !self.closed_paths.contains(&PathId(id as u8))
+    }
+
+    /// Books a packet with the address from which it came (docs/protocol.md, PATH-5).
+    fn on_address(&mut self, packet: Opened, route: Route, bytes: usize, now: Timestamp) {
+        let token = self.random_token_if_needed(packet, route);
+        let Some(lane) = self.lanes.iter_mut().find(|lane| lane.id == packet.path) else { return };
+        if lane.route == route {
+            lane.on_received(bytes, now);
+            return;
+        }
+        lane.rx.add(bytes, now);
+        lane.last_received = now;
+        if let Some(token) = token {
+            lane.on_other_address(route, bytes, token, now);
+        }
+    }
+
+    /// A fresh token where this packet may begin a move to another address: at the server, and only by the newest packet.
+    fn random_token_if_needed(&mut self, packet: Opened, route: Route) -> Option<[u8; 8]> {
+        let lane = self.lanes.iter().find(|lane| lane.id == packet.path)?;
+        let moved = self.role == Role::Server && packet.newest && lane.route != route;
+        moved.then(|| self.random.token())
+    }
+
+    /// Hands out the frames of a packet. Returns whether it has to be acknowledged.
+    fn handle_frames(
+        &mut self,
+        index: usize,
+        route: Route,
+        plain: &[u8],
+        delivery: &mut Delivery<'_>,
+        now: Timestamp,
+    ) -> bool {
+        let mut eliciting = false;
+        let arrived_on = self.lanes[index].id;
+        for frame in Frames::new(plain) {
+            let Ok(frame) = frame else {
+                self.events.push_back(SessionEvent::Fatal("the peer sent a frame that cannot be read"));
+                return eliciting;
+            };
+            eliciting |= frame.is_ack_eliciting();
+            match frame {
+                Frame::Padding | Frame::Ping => {}
+                Frame::Ack(ack) => self.handle_ack(arrived_on, &ack, now),
+                Frame::PathChallenge(token) => {
+                    if let Some(lane) = self.lane(arrived_on) {
+                        lane.response = Some((token, route));
+                    }
+                }
+                Frame::PathResponse(token) => self.handle_path_response(arrived_on, token, now),
+                Frame::PathStatus(status) => self.handle_path_status(status, now),
+                Frame::PathClose(id) => self.handle_path_close(id, now),
+                Frame::Close { code, .. } => self.events.push_back(SessionEvent::PeerClosed(code)),
+                Frame::RekeyRequest { epoch, public } => self.handle_rekey_request(epoch, public, now),
+                Frame::RekeyResponse { epoch, public } => {
+                    self.handle_rekey_response(epoch, public, now);
+                }
+                Frame::Skip { flow, first, count } => {
+                    if let Some(expected) = self.order.expected(flow) {
+                        let first = expand_sequence(first, expected);
+                        self.order.handle_skip(flow, first, count, delivery.batch, &mut self.pool, now);
+                    }
+                }
+                Frame::Mode { sequence, mode } => self.handle_mode(sequence, mode),
+                Frame::Data(data) => self.handle_data(&data, delivery, now),
+            }
+        }
+        eliciting
+    }
+
+    fn lane(&mut self, id: PathId) -> Option<&mut Lane> {
+        self.lanes.iter_mut().find(|lane| lane.id == id)
+    }
+
+    fn handle_ack(&mut self, arrived_on: PathId, ack: &Ack<'_>, now: Timestamp) {
+        let Some(index) = self.lanes.iter().position(|lane| lane.id == ack.path) else { return };
+        let info = AckInfo {
+            largest: ack.largest,
+            delay: Duration::from_micros(ack.delay_micros),
+            received_at_micros: ack.received_at,
+            ranges: ack.ranges(),
+        };
+        let (mut acked, mut lost) = (core::mem::take(&mut self.acked), core::mem::take(&mut self.lost));
+        let result = self.lanes[index].path.handle_ack(info, arrived_on == ack.path, &mut acked, &mut lost, now);
+        if result.is_err() {
+            // docs/protocol.md, FRAME-2
+            self.events.push_back(SessionEvent::Fatal("the peer acknowledged what was never sent"));
+        }
+        for content in acked.drain(..) {
+            self.on_acked(content);
+        }
+        for content in lost.drain(..) {
+            self.on_lost(content);
+        }
+        (self.acked, self.lost) = (acked, lost);
+        self.after_path_change(index, now);
+    }
+
+    fn on_acked(&mut self, content: Content) {
+        for item in content.items() {
+            match item {
+                Item::Data(id) => self.store.on_acknowledged(id, None, &mut self.pool),
+                Item::Fragment(id, index, count) => {
+                    self.store.on_acknowledged(id, Some((index, count)), &mut self.pool);
+                }
+                Item::Control(_) => {}
+            }
+        }
+    }
+
+    pub(super) fn on_lost(&mut self, content: Content) {
+        for item in content.items() {
+            match item {
+                Item::Data(id) | Item::Fragment(id, _, _) => {
+                    if self.store.on_lost(id) {
+                        self.repairs.push_back(id);
+                    }
+                }
+                Item::Control(control) => self.control_again(control),
+            }
+        }
+    }
+
+    /// A control frame goes out again, unless a newer one has overtaken it.
+    fn control_again(&mut self, control: Control) {
+        let stale = match control {
+            Control::Mode { sequence, .. } => sequence < self.mode_sequence,
+            Control::Status(status) => status.sequence + MAX_PATHS as u64 * 4 < self.status_sequence,
+            Control::PathClose(_) | Control::Skip { .. } => false,
+        };
+        if !stale && !self.control.contains(&control) {
+            self.control.push_back(control);
+        }
+    }
+
+    fn handle_path_response(&mut self, id: PathId, token: [u8; 8], now: Timestamp) {
+        let Some(index) = self.lanes.iter().position(|lane| lane.id == id) else { return };
+        let lane = &mut self.lanes[index];
+        if lane.challenge.is_some_and(|challenge| challenge.token == token) {
+            lane.on_validated(now);
+            self.after_path_change(index, now);
+        } else if let Some(candidate) = lane.candidate.filter(|c| c.challenge.token == token) {
+            lane.route = candidate.route;
+            lane.candidate = None;
+            lane.path.on_link_up(now);
+            self.after_path_change(index, now);
+        }
+    }
+
+    /// The peer tells how it sees a path.
+    fn handle_path_status(&mut self, status: PathStatus, now: Timestamp) {
+        let Some(index) = self.lanes.iter().position(|lane| lane.id == status.path) else { return };
+        if status.sequence <= self.lanes[index].status_seen {
+            return;
+        }
+        self.lanes[index].status_seen = status.sequence;
+        self.lanes[index].doubted = status.state != PeerState::Usable;
+        match status.state {
+            PeerState::NotUsable => {
+                self.lanes[index].path.on_link_down(now);
+                self.after_path_change(index, now);
+            }
+            // The peer doubts its own direction: see at once how this one is.
+            PeerState::Standby => self.lanes[index].probe_now = true,
+            PeerState::Usable => {
+                self.lanes[index].path.on_link_up(now);
+                self.lanes[index].probe_now = self.lanes[index].state != PathState::Active;
+            }
+        }
+    }
+
+    fn handle_path_close(&mut self, id: PathId, now: Timestamp) {
+        if self.role == Role::Client {
+            return;
+        }
+        if let Some(index) = self.lanes.iter().position(|lane| lane.id == id) {
+            self.lanes[index].path.on_link_down(now);
+            self.after_path_change(index, now);
+            self.lanes.remove(index);
+            self.closed_paths.insert(id);
+        }
+    }
+
+    fn handle_rekey_request(&mut self, epoch: u64, public: [u8; 32], now: Timestamp) {
+        if self.role == Role::Client {
+            return;
+        }
+        let ephemeral = self.random.bytes();
+        match self.keys.handle_rekey_request(epoch, public, ephemeral, now) {
+            Ok(response) => self.rekey_response = Some(response),
+            Err(error) if error.is_fatal() => {
+                self.events.push_back(SessionEvent::Fatal("the peer's new key is not usable"));
+            }
+            Err(_) => self.counters.drops.count(DropReason::Malformed),
+        }
+    }
+
+    fn handle_rekey_response(&mut self, epoch: u64, public: [u8; 32], now: Timestamp) {
+        if self.role == Role::Server {
+            return;
+        }
+        match self.keys.handle_rekey_response(epoch, public, now) {
+            Ok(()) => {}
+            Err(error) if error.is_fatal() => {
+                self.events.push_back(SessionEvent::Fatal("the peer's new key is not usable"));
+            }
+            Err(_) => self.counters.drops.count(DropReason::Malformed),
+        }
+    }
+
+    fn handle_mode(&mut self, sequence: u64, mode: Mode) {
+        if self.role == Role::Server && sequence > self.mode_sequence {
+            self.mode_sequence = sequence;
+            self.mode = mode;
+        }
+    }
+
+    fn handle_data(&mut self, data: &Data<'_>, delivery: &mut Delivery<'_>, now: Timestamp) {
+        self.last_data = now;
+        let Some(expected) = self.order.expected(data.flow) else {
+            self.counters.drops.count(DropReason::Malformed);
+            return;
+        };
+        let sequence = expand_sequence(data.sequence, expected);
+        let whole;
+        let packet = match data.fragment {
+            None => data.payload,
+            Some(fragment) => {
+                if !self.order.wants(data.flow, sequence, data.ordered) {
+                    return;
+                }
+                let pool = &mut self.pool;
+                let complete = self.reassembly.handle_fragment(data.flow, sequence, fragment, data.payload, pool, now);
+                let Some(complete) = complete else { return };
+                whole = complete;
+                &whole[..]
+            }
+        };
+        if let Err(reason) = (delivery.admit)(packet) {
+            // docs/protocol.md, DATA-6. What is dropped here still has its place in the order of its flow.
+            self.counters.drops.count(reason);
+            if data.ordered {
+                self.order.handle_skip(data.flow, sequence, 1, delivery.batch, &mut self.pool, now);
+            }
+            return;
+        }
+        self.order.handle_packet(data.flow, sequence, data.ordered, packet, delivery.batch, &mut self.pool, now);
+    }
+}
+
+/// A packet that was opened.
+#[derive(Clone, Copy, Debug)]
+struct Opened {
+    path: PathId,
+    number: u64,
+    len: usize,
+    newest: bool,
+}

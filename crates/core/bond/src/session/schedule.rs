@@ -1,0 +1,86 @@
+//! Which path a packet takes.
+//!
+//! The rule is earliest arrival: a packet goes where its queueing and its one-way delay end soonest. For a sparse flow, a control frame or a repair
+//! that is all. A flow with backlog is spread: a path that is not the quickest is used only if the flow's backlog would keep
+//! the quicker paths busy until the slower one has delivered (ECF, CoNEXT'17, for one-way delays and for several quicker paths); until then it is better to wait.
+//!
+//! One-way delays come from the receiver's clock. Its offset is the same for all paths of a session, so differences between paths are
+//! exact, and only differences are used.
+
+use super::{Lane, Session};
+use crate::codel::CodelParams;
+use bondwire_units::{Bitrate, ByteCount, PathId, Timestamp};
+use core::time::Duration;
+
+/// A slower path has to win by this before it is used, so that measurement noise does not move packets.
+const HYSTERESIS_MICROS: i64 = 1_000;
+
+impl Session {
+    /// The paths in use, as indices: useful ones, or, if there are none, any that are alive.
+    fn usable(&self) -> impl Iterator<Item = (usize, &Lane)> {
+        let any_useful = self.lanes.iter().any(Lane::is_useful);
+        self.lanes.iter().enumerate().filter(move |(_, lane)| if any_useful { lane.is_useful() } else { lane.is_active() })
+    }
+
+    /// The path on which a packet of `size` bytes that must not wait arrives first.
+    pub(super) fn pick_urgent(&self, size: usize, avoid: Option<PathId>, now: Timestamp) -> Option<usize> {
+        self.usable()
+            .filter(|(_, lane)| lane.path.window_room() >= size)
+            .min_by_key(|(_, lane)| (Some(lane.id) == avoid, lane.path.arrival_after(size, now)))
+            .map(|(index, _)| index)
+    }
+
+    /// The path for a frame that is not subject to congestion control (an acknowledgement).
+    pub(super) fn pick_quickest(&self, now: Timestamp) -> Option<usize> {
+        self.usable().min_by_key(|(_, lane)| (lane.doubted, lane.path.arrival_after(0, now))).map(|(index, _)| index)
+    }
+
+    /// The path for the next packet of a flow that has `backlog` bytes waiting; none if it is better to wait.
+    pub(super) fn pick_bulk(&self, size: usize, backlog: usize, now: Timestamp) -> Option<usize> {
+        let (index, candidate) = self
+            .usable()
+            .filter(|(_, lane)| lane.path.send_budget(now) > 0)
+            .min_by_key(|(_, lane)| lane.path.arrival_after(size, now))?;
+        let delay = candidate.path.arrival_after(size, now);
+        let quicker = |lane: &Lane| delay_of(lane).is_some_and(|d| Some(d) < delay_of(candidate));
+        let rate: Bitrate = self.usable().filter(|(_, l)| quicker(l)).map(|(_, l)| l.path.delivery_rate()).sum();
+        let Some(quickest) = self.usable().filter(|(_, l)| quicker(l)).filter_map(|(_, l)| delay_of(l)).min() else {
+            return Some(index);
+        };
+        if rate == Bitrate::ZERO {
+            return Some(index);
+        }
+        let drained = rate.time_for(ByteCount::from(backlog)).as_micros() as i64;
+        (quickest + drained + HYSTERESIS_MICROS >= delay).then_some(index)
+    }
+
+    /// The other paths that take a copy in mode `redundant`, the quickest first.
+    pub(super) fn copy_lanes(&self, first: usize, now: Timestamp) -> Vec<usize> {
+        let mut others: Vec<_> = self
+            .lanes
+            .iter()
+            .enumerate()
+            .filter(|(index, lane)| *index != first && lane.is_active())
+            .map(|(index, lane)| (lane.path.arrival_after(0, now), index))
+            .collect();
+        others.sort_unstable();
+        others.into_iter().map(|(_, index)| index).take(self.max_redundant - 1).collect()
+    }
+
+    /// How patient the ingress queue is: a flow may have as much backlog as it takes to use the slowest useful path, and what its
+    /// own congestion control needs to stay busy after a loss.
+    pub(super) fn codel_params(&self) -> CodelParams {
+        let delays = self.usable().filter_map(|(_, lane)| delay_of(lane));
+        let (low, high) = delays.fold((i64::MAX, i64::MIN), |(low, high), d| (low.min(d), high.max(d)));
+        let spread = Duration::from_micros(high.saturating_sub(low).clamp(0, 1_000_000) as u64);
+        let rtt = self.usable().map(|(_, lane)| lane.path.rtt().smoothed()).max().unwrap_or_default();
+        CodelParams {
+            target: Duration::from_millis(15) + spread + rtt / 2,
+            interval: Duration::from_millis(100).max((rtt + spread) * 2),
+        }
+    }
+}
+
+fn delay_of(lane: &Lane) -> Option<i64> {
+    lane.path.one_way_delay_micros()
+}

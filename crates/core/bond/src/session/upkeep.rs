@@ -1,0 +1,196 @@
+//! What time demands: deadlines, path states, giving up, demotion.
+
+use super::content::{Control, Item};
+use super::{Delivery, Session, SessionEvent};
+use crate::types::PathChange;
+use bondwire_path::{PathState, Traffic};
+use bondwire_units::{Deadline, Timestamp};
+use bondwire_wire::frame::{PathState as PeerState, PathStatus};
+use core::time::Duration;
+
+/// How often slow things are looked after.
+const UPKEEP: Duration = Duration::from_millis(50);
+/// Loss above which a path slows the others down more than it carries, where there are others: each loss there is
+/// repaired elsewhere a round trip later, and ordered flows wait for it.
+const POISON_LOSS: f64 = 0.15;
+/// A demoted path is tried again after this; each time it fails the wait doubles.
+const DEMOTION_FIRST: Duration = Duration::from_secs(5);
+const DEMOTION_LONGEST: Duration = Duration::from_secs(60);
+/// For so long a path that is tried again is not judged.
+const TRIAL: Duration = Duration::from_secs(2);
+/// A flow counts as traffic for so long after its last packet.
+const TRAFFIC: Duration = Duration::from_secs(10);
+
+impl Session {
+    /// Does what is due.
+    pub(crate) fn handle_timeout(&mut self, delivery: &mut Delivery<'_>, now: Timestamp) {
+        for index in 0..self.lanes.len() {
+            let mut lost = core::mem::take(&mut self.lost);
+            self.lanes[index].path.handle_timeout(&mut lost, now);
+            for content in lost.drain(..) {
+                self.on_lost(content);
+            }
+            self.lost = lost;
+            self.after_path_change(index, now);
+        }
+        self.keys.handle_timeout(now);
+        let wait = self.order_wait();
+        self.order.handle_timeout(wait, delivery.batch, &mut self.pool, now);
+        if now >= self.upkeep_due {
+            self.upkeep_due = now + UPKEEP;
+            self.upkeep(now);
+        }
+    }
+
+    /// When to call again.
+    pub(crate) fn poll_deadline(&self, now: Timestamp) -> Option<Deadline> {
+        if self.close.is_some() {
+            return None;
+        }
+        let mut next = self.order.poll_deadline(self.order_wait()).map(|at| Deadline::new(at, "a gap has been waited for"));
+        if self.is_alive() {
+            next = Deadline::earliest(next, self.keys.poll_deadline());
+        }
+        if self.has_work() {
+            next = Deadline::earliest(next, Some(Deadline::new(self.upkeep_due, "upkeep")));
+        }
+        // Until a path is proven there is none that could carry an acknowledgement.
+        let proven = self.lanes.iter().any(|lane| lane.challenge.is_none());
+        for lane in &self.lanes {
+            next = Deadline::earliest(next, lane.path.poll_deadline());
+            if let Some(challenge) = lane.challenge.filter(|_| lane.allowance.is_none_or(|a| a >= 1_200)) {
+                next = Deadline::earliest(next, Some(Deadline::new(challenge.due, "a challenge")));
+            }
+            if let Some(candidate) = lane.candidate {
+                let at = candidate.expires.min(candidate.challenge.due);
+                next = Deadline::earliest(next, Some(Deadline::new(at, "a changed address")));
+            }
+            if let Some(at) = lane.path.ack_deadline().filter(|_| proven) {
+                next = Deadline::earliest(next, Some(Deadline::new(at, "an acknowledgement")));
+            }
+            if lane.is_active()
+                && (self.ingress.bytes() > 0 || !lane.copies.is_empty())
+                && let Some(at) = lane.path.poll_send_time(now).filter(|at| *at > now)
+            {
+                // A path that has room now and got nothing is one that a flow is better off without: not even a moment later.
+                next = Deadline::earliest(next, Some(Deadline::new(at, "the pacer")));
+            }
+        }
+        next
+    }
+
+    /// Whether anything is under way that needs looking after.
+    fn has_work(&self) -> bool {
+        self.ingress.bytes() > 0
+            || self.store.bytes() > 0
+            || self.order.held_bytes() > 0
+            || self.lanes.iter().any(|lane| lane.demotion.active || !lane.copies.is_empty())
+            || self.upkeep_due.since(self.last_data) < TRAFFIC + UPKEEP * 2
+    }
+
+    fn upkeep(&mut self, now: Timestamp) {
+        while let Some(stored) = self.store.poll_given_up(now) {
+            // docs/protocol.md, DATA-7
+            match self.control.back_mut() {
+                Some(Control::Skip { flow, first, count })
+                    if *flow == stored.flow && *first + u64::from(*count) == stored.sequence && *count < u16::MAX =>
+                {
+                    *count += 1;
+                }
+                _ => self.control.push_back(Control::Skip { flow: stored.flow, first: stored.sequence, count: 1 }),
+            }
+            self.counters.given_up += 1;
+            self.pool.give_back(stored.bytes);
+        }
+        self.ingress.set_params(self.codel_params());
+        let traffic = if now.since(self.last_data) < TRAFFIC { Traffic::Bulk } else { Traffic::Idle };
+        let pto = self.lanes.iter().map(|lane| lane.path.rtt().pto()).max().unwrap_or_default();
+        self.keys.set_old_key_life((pto * 3).clamp(Duration::from_secs(1), Duration::from_secs(10)));
+        for index in 0..self.lanes.len() {
+            self.lanes[index].path.set_traffic(traffic, now);
+            self.judge(index, now);
+        }
+    }
+
+    /// Keeps a path out of use that loses so much that the bond is better without it, and tries it again later.
+    fn judge(&mut self, index: usize, now: Timestamp) {
+        let others = self.lanes.iter().enumerate().any(|(i, lane)| i != index && lane.is_useful());
+        let lane = &mut self.lanes[index];
+        if lane.demotion.active {
+            if now >= lane.demotion.until || !others {
+                lane.demotion.active = false;
+                lane.demotion.until = now;
+            }
+            return;
+        }
+        // A path that is tried again gets time to show what it loses now.
+        let settled = now.since(lane.demotion.until) >= TRIAL;
+        if settled && lane.is_active() && others && lane.path.loss() > POISON_LOSS {
+            let relapse = now.since(lane.demotion.until) < DEMOTION_LONGEST;
+            let span = if relapse { lane.demotion.span * 2 } else { DEMOTION_FIRST };
+            lane.demotion.span = span.min(DEMOTION_LONGEST);
+            lane.demotion.until = now + lane.demotion.span;
+            lane.demotion.active = true;
+        }
+    }
+
+    /// To be called after whatever may have changed a path's state: what sits on a path in doubt goes out again elsewhere, the peer and the
+    /// endpoint are told.
+    pub(super) fn after_path_change(&mut self, index: usize, now: Timestamp) {
+        let lane = &mut self.lanes[index];
+        let (from, to) = (lane.state, lane.path.state());
+        if from == to {
+            return;
+        }
+        lane.state = to;
+        let change = PathChange { path: lane.id, link: lane.route.link, from, to };
+        self.events.push_back(SessionEvent::Path(change));
+        if from == PathState::Active {
+            let mut doubtful = Vec::new();
+            lane.path.take_in_flight(&mut doubtful, now);
+            for content in doubtful {
+                for item in content.items() {
+                    self.rescue(item);
+                }
+            }
+            while let Some(copy) = self.lanes[index].copies.pop_front() {
+                if let super::lane::Outgoing::Once { bytes, .. } = copy.packet {
+                    self.pool.give_back(bytes);
+                }
+            }
+        }
+        let down = self.lanes[index].link_down;
+        let state = match to {
+            PathState::Active => PeerState::Usable,
+            _ if down => PeerState::NotUsable,
+            _ => PeerState::Standby,
+        };
+        if from != PathState::Probing {
+            self.tell_status(index, state);
+        }
+    }
+
+    fn rescue(&mut self, item: Item) {
+        match item {
+            Item::Data(id) | Item::Fragment(id, _, _) => {
+                if self.store.on_doubtful(id) {
+                    self.repairs.push_back(id);
+                    self.counters.rescued += 1;
+                }
+            }
+            Item::Control(control) => {
+                if !self.control.contains(&control) {
+                    self.control.push_back(control);
+                }
+            }
+        }
+    }
+
+    fn tell_status(&mut self, index: usize, state: PeerState) {
+        self.status_sequence += 1;
+        let lane = &self.lanes[index];
+        let loss = (lane.path.loss().clamp(0.0, 1.0) * 65_535.0) as u16;
+        let status = PathStatus { path: lane.id, sequence: self.status_sequence, state, loss };
+        self.control.push_back(Control::Status(status));
+    }
+}

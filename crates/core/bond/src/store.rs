@@ -1,0 +1,195 @@
+//! What an ordered flow sent is kept here until it is acknowledged, so that it can be sent again over any path
+//! (docs/protocol.md, FRAME-4: content is retransmitted, packets are not).
+//!
+//! Life of an entry: kept when first sent → carried by one or more packets (*copies*) → acknowledged, or given up on when it is too
+//! old or the store is full; then the receiver is told by SKIP (DATA-7).
+//!
+//! Bounds: the bytes given at construction; [`MAX_AGE`].
+
+use crate::pool::Pool;
+use bondwire_units::Timestamp;
+use core::time::Duration;
+use std::collections::VecDeque;
+
+/// After this a packet is not worth repairing: the inner sender has sent it again by itself.
+pub(crate) const MAX_AGE: Duration = Duration::from_millis(2_500);
+
+/// Names an entry; one whose entry is gone names nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StoreId {
+    index: u32,
+    generation: u32,
+}
+
+/// A packet that may have to be sent again.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    /// The flow's identifier.
+    pub(crate) flow: u16,
+    /// Its place in the flow.
+    pub(crate) sequence: u64,
+    /// The inner packet.
+    pub(crate) bytes: Vec<u8>,
+    /// When it was first sent.
+    pub(crate) first_sent: Timestamp,
+    /// How many packets that carry it, or a fragment of it, may still arrive.
+    pub(crate) copies: u16,
+    /// It waits to be sent again.
+    pub(crate) queued: bool,
+    /// The fragments that were acknowledged, as a bit mask.
+    fragments: u8,
+}
+
+/// Sent and not yet acknowledged.
+#[derive(Debug)]
+pub(crate) struct Store {
+    entries: Vec<(u32, Option<Stored>)>,
+    free: Vec<u32>,
+    order: VecDeque<StoreId>,
+    bytes: usize,
+    limit: usize,
+}
+
+impl Store {
+    /// A store of at most `limit` bytes.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { entries: Vec::new(), free: Vec::new(), order: VecDeque::new(), bytes: 0, limit }
+    }
+
+    /// Bytes kept.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Keeps a packet.
+    pub(crate) fn keep(&mut self, flow: u16, sequence: u64, bytes: Vec<u8>, now: Timestamp) -> StoreId {
+        self.bytes += bytes.len();
+        let stored = Stored { flow, sequence, bytes, first_sent: now, copies: 0, queued: false, fragments: 0 };
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.entries.push((0, None));
+            (self.entries.len() - 1) as u32
+        });
+        let entry = &mut self.entries[index as usize];
+        entry.1 = Some(stored);
+        let id = StoreId { index, generation: entry.0 };
+        self.order.push_back(id);
+        id
+    }
+
+    /// The entry, if it is still there.
+    pub(crate) fn get_mut(&mut self, id: StoreId) -> Option<&mut Stored> {
+        let (generation, stored) = self.entries.get_mut(id.index as usize)?;
+        if *generation == id.generation { stored.as_mut() } else { None }
+    }
+
+    /// One copy arrived: the whole packet, or fragment `fragment.0` of `fragment.1`.
+    pub(crate) fn on_acknowledged(&mut self, id: StoreId, fragment: Option<(u8, u8)>, pool: &mut Pool) {
+        let Some(stored) = self.get_mut(id) else { return };
+        stored.copies = stored.copies.saturating_sub(1);
+        let complete = match fragment {
+            None => true,
+            Some((index, count)) => {
+                stored.fragments |= 1 << (index & 7);
+                stored.fragments.count_ones() >= u32::from(count)
+            }
+        };
+        if complete && let Some(stored) = self.remove(id) {
+            pool.give_back(stored.bytes);
+        }
+    }
+
+    /// One copy was lost. Returns whether the packet should be sent again: it is still wanted, no other copy is under way, and it does not wait already.
+    pub(crate) fn on_lost(&mut self, id: StoreId) -> bool {
+        let Some(stored) = self.get_mut(id) else { return false };
+        stored.copies = stored.copies.saturating_sub(1);
+        let again = stored.copies == 0 && !stored.queued;
+        stored.queued |= again;
+        again
+    }
+
+    /// One copy sits on a path that turned suspect: send the packet again, whatever other copies there are.
+    pub(crate) fn on_doubtful(&mut self, id: StoreId) -> bool {
+        let Some(stored) = self.get_mut(id) else { return false };
+        let again = !stored.queued;
+        stored.queued = true;
+        again
+    }
+
+    /// Takes an entry out.
+    pub(crate) fn remove(&mut self, id: StoreId) -> Option<Stored> {
+        let (generation, stored) = self.entries.get_mut(id.index as usize)?;
+        if *generation != id.generation {
+            return None;
+        }
+        let stored = stored.take()?;
+        *generation = generation.wrapping_add(1);
+        self.free.push(id.index);
+        self.bytes -= stored.bytes.len();
+        Some(stored)
+    }
+
+    /// An entry that is too old, or too much for the memory: to be given up.
+    pub(crate) fn poll_given_up(&mut self, now: Timestamp) -> Option<Stored> {
+        while let Some(id) = self.order.front().copied() {
+            let full = self.bytes > self.limit;
+            match self.get_mut(id) {
+                Some(stored) if full || now.since(stored.first_sent) > MAX_AGE => {
+                    self.order.pop_front();
+                    return self.remove(id);
+                }
+                Some(_) => return None,
+                None => {
+                    self.order.pop_front();
+                }
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packet_goes_when_it_is_acknowledged_and_again_only_when_its_last_copy_is_lost() {
+        let mut pool = Pool::new(4);
+        let mut store = Store::new(10_000);
+        let id = store.keep(2, 7, vec![1; 100], Timestamp::ZERO);
+        store.get_mut(id).unwrap().copies = 2;
+        assert!(!store.on_lost(id), "another copy is under way");
+        assert!(store.on_lost(id));
+        assert!(!store.on_lost(id), "it waits already");
+        store.on_acknowledged(id, None, &mut pool);
+        assert!(store.get_mut(id).is_none());
+        assert_eq!(store.bytes(), 0);
+        let other = store.keep(2, 8, vec![1; 100], Timestamp::ZERO);
+        assert_ne!(id, other);
+        assert!(store.get_mut(id).is_none(), "an old name names nothing");
+    }
+
+    #[test]
+    fn fragments_count_only_together() {
+        let mut pool = Pool::new(4);
+        let mut store = Store::new(10_000);
+        let id = store.keep(2, 7, vec![1; 1400], Timestamp::ZERO);
+        store.on_acknowledged(id, Some((0, 2)), &mut pool);
+        store.on_acknowledged(id, Some((0, 2)), &mut pool);
+        assert!(store.get_mut(id).is_some());
+        store.on_acknowledged(id, Some((1, 2)), &mut pool);
+        assert!(store.get_mut(id).is_none());
+    }
+
+    #[test]
+    fn age_and_memory_are_bounded() {
+        let mut store = Store::new(250);
+        for sequence in 0..4 {
+            store.keep(0, sequence, vec![0; 100], Timestamp::ZERO);
+        }
+        assert_eq!(store.poll_given_up(Timestamp::ZERO).map(|s| s.sequence), Some(0));
+        assert_eq!(store.poll_given_up(Timestamp::ZERO).map(|s| s.sequence), Some(1));
+        assert!(store.poll_given_up(Timestamp::ZERO).is_none());
+        let late = Timestamp::ZERO + MAX_AGE + Duration::from_millis(1);
+        assert_eq!(store.poll_given_up(late).map(|s| s.sequence), Some(2));
+    }
+}

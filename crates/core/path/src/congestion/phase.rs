@@ -1,0 +1,324 @@
+//! The controller's phases and every step from one to the next.
+
+use bondwire_units::Timestamp;
+use core::time::Duration;
+
+use super::{AckEvent, Congestion};
+use crate::one_way::OneWayDelay;
+
+/// Startup: fast enough to double the rate in each round (2 / ln 2).
+pub(super) const STARTUP_GAIN: f64 = 2.77;
+/// The first probe of a cycle sends this much faster, or so much that [`UP_EXTRA`] is sent on top.
+const UP: f64 = 0.2;
+/// The least that a probe is stronger.
+const MIN_UP: f64 = 0.1;
+/// The strongest probe.
+const MAX_UP: f64 = 0.5;
+/// What a first probe sends on top of the rate, at most, in time at the rate.
+const UP_EXTRA: Duration = Duration::from_millis(20);
+/// A probe that found more is followed by one that much stronger.
+const STRONGER: f64 = 1.5;
+/// The strongest probe, in first ones.
+const STRONGEST: f64 = 4.0;
+/// While a probe's queue drains.
+const DOWN_GAIN: f64 = 0.75;
+/// While a standing queue drains.
+const GUARD_GAIN: f64 = 0.7;
+/// While the base delay is looked for.
+const DELAY_GAIN: f64 = 0.5;
+/// The window's gain but in startup and while draining.
+const WINDOW_GAIN: f64 = 2.0;
+/// The share of a probe's extra that must arrive to make it a success.
+const GROWTH: f64 = 0.4;
+/// How much slower cruising may become for a standing queue.
+const MAX_EASING: f64 = 0.08;
+/// The standing queue that cruising does not mind, besides the unrest of the link.
+const EASE_ABOVE: Duration = Duration::from_millis(3);
+/// The least and the greatest span of a probe.
+pub(super) const MIN_SPAN: Duration = Duration::from_millis(40);
+pub(super) const MAX_SPAN: Duration = Duration::from_millis(150);
+/// The greatest span on a restless link, where a short one measures its jitter.
+pub(super) const MAX_RESTLESS_SPAN: Duration = Duration::from_millis(300);
+/// The most that startup's patience with a queue grows by the link's jitter.
+const MAX_NOISE: Duration = Duration::from_millis(60);
+/// The longest that a startup pulse lasts.
+const MAX_PULSE: Duration = Duration::from_millis(100);
+/// Spans of cruising between two probes, to which up to half as much is added by the path's seed.
+const CRUISE_SPANS: u32 = 6;
+/// The longest that cruising lasts without that.
+const MAX_CRUISE: Duration = Duration::from_millis(900);
+/// How long somebody else is believed to share the link after draining did not help, and the further queue that
+/// is put up with meanwhile.
+const RIVAL: Duration = Duration::from_secs(8);
+const RIVAL_QUEUE: Duration = Duration::from_millis(30);
+/// How long a base delay is believed without having been near it.
+const BASE_EXPIRY: Duration = Duration::from_secs(10);
+
+/// What the controller is doing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Phase {
+    /// Doubling each round.
+    Startup,
+    /// Letting startup's queue go.
+    Drain { until: Timestamp },
+    /// At the estimated rate.
+    Cruise { until: Timestamp },
+    /// Probing for more.
+    Up { until: Timestamp },
+    /// Letting the probe's queue go.
+    Down { from: Timestamp, until: Timestamp },
+    /// Draining a standing queue of `queue`, having believed in `believed`.
+    Guard { check: Timestamp, queue: Duration, believed: f64 },
+    /// Looking for the base delay.
+    ProbeDelay { until: Timestamp },
+}
+
+impl Phase {
+    pub(super) fn is_startup(self) -> bool {
+        self == Self::Startup
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Startup => "startup",
+            Self::Drain { .. } => "drain",
+            Self::Cruise { .. } => "cruise",
+            Self::Up { .. } => "up",
+            Self::Down { .. } => "down",
+            Self::Guard { .. } => "guard",
+            Self::ProbeDelay { .. } => "probe delay",
+        }
+    }
+}
+
+impl Congestion {
+    pub(super) fn enter_startup(&mut self, now: Timestamp) {
+        self.plateau = 0;
+        self.plateau_rate = 0.0;
+        self.phase = Phase::Startup;
+        self.gain = STARTUP_GAIN;
+        self.window_gain = STARTUP_GAIN;
+        self.pulse_until = now + self.pipe.min(MAX_PULSE);
+    }
+
+    fn enter_cruise(&mut self, now: Timestamp) {
+        self.stagger =
+            self.stagger.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let least = self.pipe + self.span;
+        let rest = if self.unproven { least } else { (self.span * CRUISE_SPANS).min(MAX_CRUISE).max(least) };
+        let extra = (rest / 2).mul_f64((self.stagger >> 40) as f64 / f64::from(1_u32 << 24));
+        self.phase = Phase::Cruise { until: now + rest + extra };
+        self.gain = 1.0;
+        self.window_gain = WINDOW_GAIN;
+    }
+
+    /// Probes `strength` times as strongly as a first probe.
+    fn enter_up(&mut self, strength: f64, delay: &OneWayDelay, now: Timestamp) {
+        self.probe_base = self.bandwidth.get();
+        self.probe_strength = strength;
+        let first = (UP_EXTRA.as_secs_f64() / self.span.as_secs_f64()).clamp(MIN_UP, UP);
+        self.probe_queue = delay.quick_queue();
+        self.phase = Phase::Up { until: now + self.span };
+        self.gain = 1.0 + (first * strength).min(MAX_UP);
+        self.probe_gain = self.gain;
+        self.window_gain = WINDOW_GAIN;
+    }
+
+    fn enter_down(&mut self, now: Timestamp) {
+        let length = self.span.mul_f64((self.gain - 1.0).max(0.1) / (1.0 - DOWN_GAIN));
+        self.phase = Phase::Down { from: now, until: now + length.min(MAX_RESTLESS_SPAN) };
+        self.gain = DOWN_GAIN;
+    }
+
+    /// Drains a standing queue. `rate` is what arrived while it stood: the link's rate.
+    fn enter_guard(&mut self, rate: Option<f64>, delay: &OneWayDelay, now: Timestamp) {
+        let queue = delay.standing_queue();
+        let believed = match self.phase {
+            Phase::Guard { believed, .. } => believed,
+            _ => self.bandwidth.get(),
+        };
+        if let Some(rate) = rate {
+            self.bandwidth.set(rate.clamp(believed / 4.0, believed));
+        }
+        let drain = queue.min(Duration::from_millis(200)).mul_f64(1.0 / (1.0 - GUARD_GAIN));
+        self.phase = Phase::Guard { check: now + drain + self.pipe + self.queue_window(), queue, believed };
+        self.gain = GUARD_GAIN;
+        self.window_gain = 1.25;
+    }
+
+    /// The standing queue above which the guard steps in.
+    fn tolerance(&self, delay: &OneWayDelay, now: Timestamp) -> Duration {
+        let rival = if now < self.rival_until { RIVAL_QUEUE } else { Duration::ZERO };
+        let unrest = (delay.unrest() * 3 / 2).min(Duration::from_millis(30));
+        (self.pipe / 4).clamp(Duration::from_millis(12), Duration::from_millis(20))
+            + delay.jitter()
+            + unrest
+            + rival
+    }
+
+    /// One step of the machine, with each acknowledgement.
+    pub(super) fn advance(&mut self, ack: &AckEvent<'_>, delay: &mut OneWayDelay, now: Timestamp) {
+        match self.phase {
+            Phase::Startup => self.in_startup(ack, delay, now),
+            Phase::Drain { until } => {
+                let full = (self.bandwidth.get() * self.pipe.as_secs_f64()) as usize;
+                let drained = delay.quick_queue() < Duration::from_millis(2);
+                if ack.in_flight <= full || now >= until || drained {
+                    self.enter_cruise(now);
+                }
+            }
+            Phase::Cruise { until } => {
+                if self.guarded(ack, delay, now) || self.grew(delay, now) {
+                } else if now >= until {
+                    self.after_cruise(ack, delay, now);
+                } else {
+                    self.ease(delay);
+                }
+            }
+            Phase::Up { until } => self.in_up(until, ack, delay, now),
+            Phase::Down { from, until } => {
+                let drained = delay.quick_queue() < Duration::from_millis(2) + delay.jitter()
+                    && now.since(from) >= self.span.min(self.pipe);
+                if self.grew(delay, now) {
+                } else if now >= until || drained {
+                    self.enter_cruise(now);
+                }
+            }
+            Phase::Guard { check, queue, believed } => self.in_guard(check, queue, believed, delay, now),
+            Phase::ProbeDelay { until } => {
+                if now >= until {
+                    delay.rebase(now);
+                    self.enter_cruise(now);
+                }
+            }
+        }
+    }
+
+    fn in_startup(&mut self, ack: &AckEvent<'_>, delay: &OneWayDelay, now: Timestamp) {
+        let limit = (ack.rtt.min() / 4).clamp(Duration::from_millis(10), Duration::from_millis(20));
+        let queued = delay.quick_queue() > limit + delay.jitter() + (self.noise * 3).min(MAX_NOISE);
+        if ack.round_start {
+            // As it was before this round: a queue that builds up in it must not excuse itself.
+            self.noise = self.noise.max(Duration::from_micros(delay.variation().max(0) as u64));
+        }
+        if ack.round_start && ack.rate.is_some_and(|sample| !sample.limited) {
+            if self.bandwidth.get() > self.plateau_rate * 1.25 {
+                self.plateau_rate = self.bandwidth.get();
+                self.plateau = 0;
+            } else {
+                self.plateau += 1;
+            }
+        }
+        if self.bandwidth.get() > 0.0 && (queued || self.plateau >= 3) {
+            self.phase = Phase::Drain { until: now + self.pipe * 2 };
+            self.gain = DELAY_GAIN;
+            self.window_gain = WINDOW_GAIN;
+            self.probe_base = self.bandwidth.get();
+            self.unproven = true;
+        } else if ack.round_start {
+            self.gain = STARTUP_GAIN;
+            self.pulse_until = now + self.pipe.min(MAX_PULSE);
+        }
+    }
+
+    /// Starts the guard if a queue stands.
+    fn guarded(&mut self, ack: &AckEvent<'_>, delay: &OneWayDelay, now: Timestamp) -> bool {
+        let stands = delay.standing_queue() > self.tolerance(delay, now)
+            && ack.rate.is_some_and(|sample| !sample.limited);
+        if stands {
+            self.failed_drains = 0;
+            self.enter_guard(self.bandwidth.latest(), delay, now);
+        }
+        stands
+    }
+
+    /// Cruises a little slower while a queue stands, since the greatest of many samples is a little too great.
+    fn ease(&mut self, delay: &OneWayDelay) {
+        let queue = delay.standing_queue().saturating_sub(EASE_ABOVE + delay.unrest()).as_secs_f64();
+        self.gain = 1.0 - MAX_EASING * (queue / EASE_ABOVE.as_secs_f64() / 4.0).min(1.0);
+    }
+
+    /// Starts a stronger probe if the last one found more.
+    fn grew(&mut self, delay: &OneWayDelay, now: Timestamp) -> bool {
+        let room =
+            delay.quick_queue() < self.probe_queue.max(self.tolerance(delay, now) / 2) + delay.unrest();
+        let wanted = self.probe_base * (1.0 + (self.probe_gain - 1.0) * GROWTH);
+        let grew = room && self.probe_base > 0.0 && self.bandwidth.get() > wanted;
+        if grew {
+            self.enter_up((self.probe_strength * STRONGER).min(STRONGEST), delay, now);
+        }
+        grew
+    }
+
+    fn after_cruise(&mut self, ack: &AckEvent<'_>, delay: &OneWayDelay, now: Timestamp) {
+        if now.since(delay.base_seen_at()) > BASE_EXPIRY && ack.rate.is_some_and(|sample| !sample.limited) {
+            self.phase = Phase::ProbeDelay { until: now + self.pipe * 2 + self.queue_window() };
+            self.gain = DELAY_GAIN;
+            self.window_gain = 1.0;
+        } else {
+            self.bandwidth.next_cycle();
+            self.enter_up(if self.unproven { STRONGEST / 2.0 } else { 1.0 }, delay, now);
+        }
+    }
+
+    fn in_up(&mut self, until: Timestamp, ack: &AckEvent<'_>, delay: &OneWayDelay, now: Timestamp) {
+        if self.guarded(ack, delay, now) {
+            return;
+        }
+        let queued = delay.quick_queue()
+            > self.probe_queue + Duration::from_millis(6) + delay.jitter() + delay.unrest();
+        if queued {
+            self.unproven = false;
+            self.enter_down(now);
+        } else if now >= until && !self.grew(delay, now) {
+            self.enter_down(now);
+        }
+    }
+
+    fn in_guard(
+        &mut self,
+        check: Timestamp,
+        queue: Duration,
+        believed: f64,
+        delay: &mut OneWayDelay,
+        now: Timestamp,
+    ) {
+        if delay.quick_queue() < self.tolerance(delay, now) / 3 {
+            self.unproven = false;
+            self.probe_base = self.bandwidth.get();
+            self.enter_cruise(now);
+            return;
+        }
+        if now < check {
+            return;
+        }
+        let left = delay.standing_queue();
+        let latest = self.bandwidth.latest();
+        if left > queue.mul_f64(1.3) + Duration::from_millis(5) {
+            // It grows although we send less than arrived: the link is slower still.
+            self.enter_guard(latest, delay, now);
+        } else if left >= queue.mul_f64(0.7) {
+            self.failed_drains += 1;
+            if self.failed_drains < 2 {
+                self.enter_guard(latest, delay, now);
+            } else {
+                // It did not fall while we sent less: not ours.
+                delay.rebase(now);
+                self.rival_until = now + RIVAL;
+                self.bandwidth.set(believed);
+                self.probe_base = believed;
+                if core::mem::take(&mut self.unproven) {
+                    self.noise = self.noise.max(queue / 2);
+                    self.enter_startup(now);
+                } else {
+                    self.enter_cruise(now);
+                }
+            }
+        } else if left > self.tolerance(delay, now) / 2 {
+            self.enter_guard(None, delay, now);
+        } else {
+            self.probe_base = self.bandwidth.get();
+            self.enter_cruise(now);
+        }
+    }
+}

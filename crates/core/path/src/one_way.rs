@@ -1,0 +1,231 @@
+//! One-way delay, up to an unknown constant.
+//!
+//! Every ACK carries the time on the peer's clock at which its largest packet came in. Less the time at which
+//! it was sent, that is the delay of this direction plus the difference of the two clocks. The constant is the
+//! same on all paths of a session, so paths can be compared with one another, and it vanishes from differences
+//! over time, which tell a queue (it rises and falls with what we send) from the way back.
+//!
+//! Clocks drift by some ten microseconds per second; the base is a minimum over the last ten seconds, which
+//! bounds that error to about a millisecond.
+
+use bondwire_units::Timestamp;
+use core::time::Duration;
+
+use crate::windowed::WindowedMin;
+
+/// How long the base is believed.
+const BASE_WINDOW: Duration = Duration::from_secs(12);
+/// Samples of which the median counts: a packet that overtook others says nothing about the delay of those others.
+const MEDIAN: usize = 5;
+/// How far back the quick view of the queue looks, if there are samples enough.
+const QUICK: Duration = Duration::from_millis(16);
+/// The number of medians that it looks at, at most.
+const QUICK_SAMPLES: usize = 4;
+
+/// One direction's delay, in microseconds of an arbitrary zero that all paths of a session share.
+#[derive(Clone, Debug)]
+pub struct OneWayDelay {
+    previous: Option<(u32, i64)>,
+    base: WindowedMin,
+    base_delay: i64,
+    recent: WindowedMin,
+    newest: [i64; MEDIAN],
+    samples: usize,
+    quick: [(Timestamp, i64); QUICK_SAMPLES],
+    floors: [i64; 2],
+    floor_at: Timestamp,
+    floor_span: Duration,
+    unrest: i64,
+    smoothed: i64,
+    unqueued: i64,
+    variation: i64,
+    jitter: i64,
+    base_seen_at: Timestamp,
+}
+
+impl OneWayDelay {
+    pub(crate) fn new() -> Self {
+        Self {
+            previous: None,
+            base: WindowedMin::new(BASE_WINDOW),
+            base_delay: 0,
+            recent: WindowedMin::new(Duration::from_millis(100)),
+            newest: [0; MEDIAN],
+            samples: 0,
+            quick: [(Timestamp::ZERO, i64::MAX); QUICK_SAMPLES],
+            floors: [0; 2],
+            floor_at: Timestamp::ZERO,
+            floor_span: Duration::from_millis(100),
+            unrest: 0,
+            smoothed: 0,
+            unqueued: 0,
+            variation: 0,
+            jitter: 0,
+            base_seen_at: Timestamp::ZERO,
+        }
+    }
+
+    /// Takes a sample and returns it unwrapped. `queued` is what our own packets before it are believed to have
+    /// cost it.
+    pub(crate) fn update(
+        &mut self,
+        sent_at: Timestamp,
+        received_at_micros: u32,
+        queued: Duration,
+        now: Timestamp,
+    ) -> i64 {
+        let raw = received_at_micros.wrapping_sub(sent_at.as_micros() as u32);
+        let bare = |delay: i64| delay - micros(queued);
+        let delay = match self.previous {
+            None => {
+                let delay = i64::from(raw as i32);
+                self.smoothed = delay;
+                self.unqueued = bare(delay);
+                delay
+            }
+            Some((raw_before, before)) => {
+                let delay = before + i64::from(raw.wrapping_sub(raw_before) as i32);
+                self.variation += ((delay - self.smoothed).abs() - self.variation) / 8;
+                self.jitter += ((delay - before).abs() - self.jitter) / 16;
+                self.smoothed += (delay - self.smoothed) / 8;
+                self.unqueued += (bare(delay) - self.unqueued) / 8;
+                delay
+            }
+        };
+        self.previous = Some((raw, delay));
+        let median = self.median(delay);
+        self.base.update(median, now);
+        self.base_delay = self.base.get_often().unwrap_or(median);
+        self.recent.update(median, now);
+        self.quick[self.samples % QUICK_SAMPLES] = (now, median);
+        if median <= self.base() + 2_000 + self.jitter {
+            self.base_seen_at = now;
+        }
+        self.learn_unrest(now);
+        delay
+    }
+
+    fn median(&mut self, delay: i64) -> i64 {
+        self.newest[self.samples % MEDIAN] = delay;
+        self.samples += 1;
+        let count = self.samples.min(MEDIAN);
+        let mut sorted = self.newest;
+        sorted[..count].sort_unstable();
+        sorted[count / 2]
+    }
+
+    /// How restless the floors of neighbouring windows are, besides a steady rise or fall: what a standing
+    /// queue must exceed to be one.
+    fn learn_unrest(&mut self, now: Timestamp) {
+        if now < self.floor_at + self.floor_span {
+            return;
+        }
+        let floor = self.recent.get().unwrap_or(0);
+        if self.floor_at > Timestamp::ZERO && now < self.floor_at + self.floor_span * 3 {
+            // The second difference of noise is 1.7 times the first one, and that of a ramp is zero.
+            let bend = (floor - 2 * self.floors[0] + self.floors[1]).abs() * 10 / 17;
+            self.unrest += (bend - self.unrest) / 8;
+            self.floors = [floor, self.floors[0]];
+        } else {
+            self.floors = [floor; 2];
+        }
+        self.floor_at = now;
+    }
+
+    /// Whether there was a sample.
+    pub fn is_measured(&self) -> bool {
+        self.previous.is_some()
+    }
+
+    /// The smoothed delay in microseconds.
+    pub fn smoothed(&self) -> i64 {
+        self.smoothed
+    }
+
+    /// The mean deviation from it in microseconds.
+    pub fn variation(&self) -> i64 {
+        self.variation
+    }
+
+    /// The least delay that was reached in several of the last twelve seconds, in microseconds, or what took
+    /// its place when that turned out to be out of reach.
+    pub fn base(&self) -> i64 {
+        self.base_delay
+    }
+
+    /// What a packet sent onto an empty link can expect, in microseconds: the delay without our own queue, with
+    /// the link's jitter.
+    pub fn unqueued(&self) -> i64 {
+        self.unqueued.max(self.base())
+    }
+
+    /// The standing queue: the least delay of the last tenth of a second (or round trip, if that is longer)
+    /// above the base.
+    pub fn standing_queue(&self) -> Duration {
+        above(self.recent.get(), self.base_delay)
+    }
+
+    /// The queue as the newest samples show it: quick, and easily fooled by jitter.
+    pub(crate) fn quick_queue(&self) -> Duration {
+        let newest = self.quick.iter().map(|&(at, _)| at).max().unwrap_or(Timestamp::ZERO);
+        let least = self.quick.iter().filter(|(at, _)| *at + QUICK >= newest).map(|&(_, delay)| delay).min();
+        if self.samples < MEDIAN { Duration::ZERO } else { above(least, self.base_delay) }
+    }
+
+    /// By how much the floors of neighbouring windows differ without a trend.
+    pub(crate) fn unrest(&self) -> Duration {
+        Duration::from_micros(self.unrest.max(0) as u64)
+    }
+
+    /// The mean difference of neighbouring samples.
+    pub(crate) fn jitter(&self) -> Duration {
+        Duration::from_micros(self.jitter.max(0) as u64)
+    }
+
+    /// When a delay near the base was last seen.
+    pub(crate) fn base_seen_at(&self) -> Timestamp {
+        self.base_seen_at
+    }
+
+    /// Sets the window of the standing queue.
+    pub(crate) fn set_recent_window(&mut self, span: Duration) {
+        self.recent.set_span(span);
+        self.floor_span = span;
+    }
+
+    /// Takes the recent minimum for the base: draining did not lower it, so it is no queue of ours.
+    pub(crate) fn rebase(&mut self, now: Timestamp) {
+        if let Some(recent) = self.recent.get() {
+            self.base.reset(recent, now);
+            self.base_delay = recent;
+            self.base_seen_at = now;
+        }
+    }
+}
+
+/// A span in microseconds.
+pub(crate) fn micros(span: Duration) -> i64 {
+    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn above(recent: Option<i64>, base: i64) -> Duration {
+    Duration::from_micros(recent.map_or(0, |recent| recent.saturating_sub(base).max(0)) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_survive_the_wrap_of_the_clock() {
+        let mut delay = OneWayDelay::new();
+        for i in 0..10_u64 {
+            let sent = Timestamp::from_millis(i * 1_000);
+            let received = (u32::MAX - 4_000_000).wrapping_add((sent.as_micros() + 20_000 + i * 100) as u32);
+            delay.update(sent, received, Duration::ZERO, sent + Duration::from_millis(40));
+        }
+        let queue = delay.standing_queue();
+        assert!(queue > Duration::ZERO && queue < Duration::from_millis(1), "{queue:?}: it rose by 0.9 ms");
+        assert!(delay.smoothed() > delay.base());
+    }
+}

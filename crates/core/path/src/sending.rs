@@ -1,0 +1,120 @@
+//! The sending side: budgets, and what is noted of a packet that leaves.
+
+use bondwire_units::Timestamp;
+
+use crate::health::PathState;
+use crate::path::Path;
+use crate::sent::Sent;
+
+impl<C> Path<C> {
+    /// The number that the next packet will have.
+    pub fn next_packet_number(&self) -> u64 {
+        self.sent.next_number()
+    }
+
+    /// Bytes that may leave right now: the window's room or the pacer's credit, whichever is less. The last
+    /// packet may be larger than the rest of the budget, by less than a packet; the pacer then waits for it.
+    /// Zero unless the path is active.
+    pub fn send_budget(&self, now: Timestamp) -> usize {
+        self.window_room().min(self.pacer.budget(now))
+    }
+
+    /// The congestion window's room alone, for sparse and urgent packets that need not wait for the pacer. Zero
+    /// unless the path is active.
+    pub fn window_room(&self) -> usize {
+        if self.state() != PathState::Active || !self.tracker_room() {
+            return 0;
+        }
+        self.congestion.window().saturating_sub(self.sent.in_flight())
+    }
+
+    /// When the pacer lets the next packet go; none if the window is the limit, or the path is not active.
+    pub fn poll_send_time(&self, now: Timestamp) -> Option<Timestamp> {
+        if self.window_room() == 0 {
+            None
+        } else if self.pacer.budget(now) > 0 {
+            Some(now)
+        } else {
+            Some(self.pacer.next_send())
+        }
+    }
+
+    /// The bond has nothing more for this path. To be called whenever it leaves budget unused, or its backlog
+    /// for this path ends: samples of the delivery rate are lower bounds from then until it sends again without
+    /// pause.
+    pub fn set_app_limited(&mut self, now: Timestamp) {
+        if self.window_room() > 0 {
+            self.source_idle = true;
+            self.pacer.on_idle(now);
+        }
+    }
+
+    /// Notes that a packet of `size` IP bytes leaves now, and returns its number. May be called beyond the
+    /// budget (probes, ACKs, challenges).
+    pub fn on_packet_sent(&mut self, size: usize, ack_eliciting: bool, content: C, now: Timestamp) -> u64 {
+        self.note_sent(size, ack_eliciting, false, content, now)
+    }
+
+    /// Notes that a probe with `mtu` bytes of UDP payload leaves now, and returns its number. It is ack-eliciting.
+    pub fn on_mtu_probe_sent(&mut self, mtu: usize, content: C, now: Timestamp) -> u64 {
+        self.mtu.on_probe_sent();
+        self.note_sent(mtu + self.overhead, true, true, content, now)
+    }
+
+    fn note_sent(
+        &mut self,
+        size: usize,
+        ack_eliciting: bool,
+        mtu_probe: bool,
+        content: C,
+        now: Timestamp,
+    ) -> u64 {
+        if self.source_idle {
+            self.source_idle = false;
+            if self.pacer.was_idle(now) {
+                self.bubble = now;
+            }
+        }
+        if ack_eliciting {
+            self.note_probe(now);
+            self.last_eliciting = Some(now);
+            if let Some(slot) = self.silent.iter_mut().find(|slot| slot.is_none()) {
+                *slot = Some(now);
+            }
+        }
+        self.congestion.on_sent(now);
+        self.update_pace(now);
+        self.pacer.on_sent(size, now);
+        let gentle = self.congestion.is_gentle();
+        if gentle {
+            self.bubble = now;
+        }
+        let queued = self.backlog.on_sent(size, self.sent.in_flight(), self.congestion.drain_rate(), now);
+        self.sent.push(Sent {
+            content: Some(content),
+            sent_at: now,
+            size: u32::try_from(size).unwrap_or(u32::MAX),
+            queued: u32::try_from(queued.as_micros()).unwrap_or(u32::MAX),
+            delivered: self.delivered,
+            bubble: self.bubble,
+            ack_eliciting,
+            gentle: gentle || self.bubble + self.rtt.smoothed() > now,
+            mtu_probe,
+        })
+    }
+
+    /// Brings the pacer up to date with the controller.
+    pub(crate) fn update_pace(&mut self, now: Timestamp) {
+        let packet = self.mtu.current() + self.overhead;
+        self.pacer.set_rate(self.congestion.pacing_rate(), packet, now);
+    }
+
+    /// Takes the contents of everything in flight, so that they can be sent elsewhere. For a path that turned
+    /// suspect, or whose link is gone. A late ACK is still recognised.
+    pub fn take_in_flight(&mut self, out: &mut Vec<C>, now: Timestamp) {
+        self.sent.abandon(now, out);
+        out.append(&mut self.sent.evicted);
+        self.mtu.on_probe_abandoned();
+        self.silent = [None; crate::health::SILENT_PACKETS];
+    }
+}

@@ -1,0 +1,141 @@
+//! Receiving: one `recvmmsg` into fixed slots, then a copy behind one another into the caller's batch.
+//!
+//! The copy costs less than the holes that slots would leave in the batch. A `UDP_GRO` packet is cut here.
+
+use std::io;
+use std::mem;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use bondwire_packet::Batch;
+use libc::c_int;
+
+use crate::{Datagram, MAX_BATCH, sys};
+
+/// Room for a datagram over the widest link (9,000-byte frames).
+const SLOT: usize = 9_216;
+/// Room for the largest packet that `UDP_GRO` makes.
+const GRO_SLOT: usize = 65_536;
+/// Packets per call with `UDP_GRO`: few large buffers stay in the cache.
+const GRO_BATCH: usize = 8;
+/// Room for both kinds of packet info and a segment size, aligned as control messages must be.
+type Control = [u64; 16];
+
+const UDP_GRO: c_int = 104;
+
+#[derive(Debug)]
+pub(crate) struct Receiver {
+    /// `slots` slots of `slot` bytes, reused for every call.
+    buffer: Vec<u8>,
+    slot: usize,
+    slots: usize,
+}
+
+/// What the control messages of a packet say.
+#[derive(Default)]
+struct Notes {
+    local: Option<IpAddr>,
+    segment: Option<usize>,
+}
+
+impl Receiver {
+    pub(crate) fn new(gro: bool) -> Self {
+        let (slot, slots) = if gro { (GRO_SLOT, GRO_BATCH) } else { (SLOT, MAX_BATCH) };
+        Self { buffer: vec![0; slot * slots], slot, slots }
+    }
+
+    pub(crate) fn recv<M>(
+        &mut self,
+        fd: &OwnedFd,
+        out: &mut Batch<M>,
+        mut make_meta: impl FnMut(Datagram) -> M,
+    ) -> io::Result<usize> {
+        // SAFETY: all-zero is a valid value of these plain C structures.
+        let (mut headers, mut names, mut pieces): (
+            [libc::mmsghdr; MAX_BATCH],
+            [libc::sockaddr_storage; MAX_BATCH],
+            [libc::iovec; MAX_BATCH],
+        ) = unsafe { (mem::zeroed(), mem::zeroed(), mem::zeroed()) };
+        let mut controls: [Control; MAX_BATCH] = [[0; 16]; MAX_BATCH];
+        for (index, slot) in self.buffer.chunks_exact_mut(self.slot).enumerate() {
+            pieces[index] = libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: slot.len() };
+            let header = &mut headers[index].msg_hdr;
+            header.msg_name = (&raw mut names[index]).cast();
+            header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            header.msg_iov = &raw mut pieces[index];
+            header.msg_iovlen = 1;
+            header.msg_control = controls[index].as_mut_ptr().cast();
+            header.msg_controllen = size_of::<Control>() as _;
+        }
+        let count = loop {
+            // SAFETY: the first `slots` headers point to a name, a buffer and a control area of the stated sizes, all of which
+            // live until the end of this function and are not touched by anyone else during the call.
+            let result = unsafe {
+                libc::recvmmsg(
+                    fd.as_raw_fd(),
+                    headers.as_mut_ptr(),
+                    self.slots as u32,
+                    libc::MSG_DONTWAIT as _,
+                    std::ptr::null_mut(),
+                )
+            };
+            if let Ok(count) = usize::try_from(result) {
+                break count;
+            }
+            let error = io::Error::last_os_error();
+            match error.kind() {
+                io::ErrorKind::Interrupted => {}
+                io::ErrorKind::WouldBlock => return Ok(0),
+                _ => return Err(error),
+            }
+        };
+        let mut datagrams = 0;
+        for (index, header) in headers.iter().enumerate().take(count) {
+            let Some(remote) = sys::from_sockaddr(&names[index]) else { continue };
+            if header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0 {
+                continue;
+            }
+            let notes = read_notes(&header.msg_hdr);
+            let start = index * self.slot;
+            let packet = &self.buffer[start..start + header.msg_len as usize];
+            let segment = notes.segment.unwrap_or(packet.len()).max(1);
+            for datagram in packet.chunks(segment) {
+                out.push(datagram, make_meta(Datagram { remote, local: notes.local }));
+                datagrams += 1;
+            }
+        }
+        Ok(datagrams)
+    }
+}
+
+fn read_notes(header: &libc::msghdr) -> Notes {
+    let mut notes = Notes::default();
+    // SAFETY: the kernel filled the control area and set its length; the macros stay within it.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
+    while !next.is_null() {
+        // SAFETY: not null, so a whole header stands here, within the control area.
+        let (level, kind, data) =
+            unsafe { ((*next).cmsg_level, (*next).cmsg_type, libc::CMSG_DATA(next).cast_const()) };
+        match (level, kind) {
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                // SAFETY: this kind carries an in_pktinfo.
+                let info = unsafe { data.cast::<libc::in_pktinfo>().read_unaligned() };
+                notes.local = Some(IpAddr::V4(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes())));
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                // SAFETY: this kind carries an in6_pktinfo.
+                let info = unsafe { data.cast::<libc::in6_pktinfo>().read_unaligned() };
+                notes.local = Some(IpAddr::V6(Ipv6Addr::from(info.ipi6_addr.s6_addr)).to_canonical());
+            }
+            (libc::SOL_UDP, UDP_GRO) => {
+                // SAFETY: this kind carries a C int.
+                let size = unsafe { data.cast::<c_int>().read_unaligned() };
+                notes.segment = usize::try_from(size).ok();
+            }
+            _ => {}
+        }
+        // SAFETY: `next` came from the same header's control area.
+        next = unsafe { libc::CMSG_NXTHDR(header, next) };
+    }
+    notes
+}

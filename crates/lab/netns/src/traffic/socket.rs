@@ -1,0 +1,55 @@
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::super::error::TrafficError;
+
+/// How long a blocking call blocks before its thread looks whether it should end.
+pub(super) const TICK: Duration = Duration::from_millis(50);
+
+/// A socket of the calling thread's namespace, bound to an interface if one is given.
+pub(super) fn open(address: SocketAddr, kind: Type, interface: Option<&str>) -> Result<Socket, TrafficError> {
+    let protocol = if kind == Type::STREAM { Protocol::TCP } else { Protocol::UDP };
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))
+        .map_err(TrafficError::socket("open a socket"))?;
+    if let Some(interface) = interface {
+        socket
+            .bind_device(Some(interface.as_bytes()))
+            .map_err(TrafficError::socket(format!("bind a socket to {interface}")))?;
+    }
+    Ok(socket)
+}
+
+/// As [`open`], for TCP with a choice of congestion control.
+pub(super) fn open_stream(
+    address: SocketAddr,
+    interface: Option<&str>,
+    congestion: Option<&str>,
+) -> Result<Socket, TrafficError> {
+    let socket = open(address, Type::STREAM, interface)?;
+    if let Some(congestion) = congestion {
+        set_congestion(&socket, congestion)?;
+    }
+    Ok(socket)
+}
+
+pub(super) fn set_congestion(socket: &Socket, name: &str) -> Result<(), TrafficError> {
+    socket.set_tcp_congestion(name.as_bytes()).map_err(TrafficError::socket(format!(
+        "use the congestion control {name}; is the kernel's module loaded?"
+    )))
+}
+
+/// Connects within `limit`.
+pub(super) fn connect(socket: &Socket, to: SocketAddr, limit: Duration) -> Result<(), TrafficError> {
+    socket.connect_timeout(&SockAddr::from(to), limit).map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => TrafficError::NoAnswer { to, seconds: limit.as_secs_f64() },
+        _ => TrafficError::Socket { what: format!("connect to {to}"), source: error },
+    })
+}
+
+/// Whether an error only says that the time to look around has come.
+pub(super) fn is_tick(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
+}
