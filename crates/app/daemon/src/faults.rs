@@ -1,6 +1,7 @@
 //! Errors of the layers below, in the form that people meet.
 
 use bondwire_api::Fault;
+use bondwire_engine::EngineError;
 use bondwire_netctl::NetError;
 
 /// An error of the network layer, on the way to `what`.
@@ -10,6 +11,17 @@ pub(crate) fn net(what: impl Into<String>, error: &NetError) -> Fault {
         NetError::NoPermission { .. } => Fault::permission(what, why, what_to_do),
         _ => Fault::failed(what, why, what_to_do),
     }
+}
+
+/// The data plane has ended with an error.
+pub(crate) fn engine(error: &EngineError) -> Fault {
+    let (why, what_to_do) = halves(&error.to_string());
+    Fault::failed("the data plane has stopped", why, what_to_do)
+}
+
+/// The data plane has ended, and nobody has asked for it.
+pub(crate) fn engine_ended() -> Fault {
+    Fault::failed("the data plane has stopped", "it ended by itself", "start bondwire again, and report it as a fault")
 }
 
 /// The lower crates write what happened on the first line, and what to do on the next ones.

@@ -21,6 +21,7 @@ mod folders;
 pub mod identity;
 mod links;
 pub mod names;
+mod pump;
 mod resolve;
 mod server;
 mod status;

@@ -79,8 +79,7 @@ fn overhead(remote: SocketAddr) -> u16 {
 /// A path that works counts for more than one that does not.
 fn rank(path: &PathStatus) -> u8 {
     match path.state {
-        PathState::Active => 4,
-        PathState::Standby => 3,
+        PathState::Active => 3,
         PathState::Probing => 2,
         PathState::Suspect => 1,
         PathState::Down => 0,
@@ -92,7 +91,6 @@ fn state_of(path: &PathStatus) -> &'static str {
     match path.state {
         PathState::Active if path.demoted => "standby",
         PathState::Active => "active",
-        PathState::Standby => "standby",
         PathState::Probing => "probing",
         PathState::Suspect => "suspect",
         PathState::Down => "down",

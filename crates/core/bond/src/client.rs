@@ -241,8 +241,9 @@ impl Client {
         {
             next = Deadline::earliest(next, Some(Deadline::new(attempt.due, "an initiation")));
             next = Deadline::earliest(next, Some(Deadline::new(attempt.since + ATTEMPT, "a new attempt")));
-        } else if let Some(since) = self.dead_since {
-            next = Deadline::earliest(next, Some(Deadline::new(since + ALL_DEAD, "no path is alive")));
+        } else if let Some(since) = self.dead_since.filter(|_| !self.links.is_empty()) {
+            let at = (since + ALL_DEAD).max(self.retry_at);
+            next = Deadline::earliest(next, Some(Deadline::new(at, "no path is alive")));
         } else if self.session.is_none() && !self.links.is_empty() {
             next = Deadline::earliest(next, Some(Deadline::new(self.retry_at, "a new attempt")));
         }

@@ -225,7 +225,6 @@ fn full_packets_pass_a_small_link() {
         net.send_sized(Side::Client, i, 1_440);
         net.send_sized(Side::Server, i, 1_440);
         net.run(Duration::from_millis(5));
-        let st = net.client_status(); println!("{i} {} {:?} q{} fl{} {}", st.paths[0].capacity_tx, st.counters.ingress.dropped_delay, st.counters.queued_bytes, st.paths[0].in_flight, st.paths[0].loss);
     }
     net.run(Duration::from_secs(1));
     assert_eq!(net.delivered(Side::Server), (0..50).collect::<Vec<_>>());

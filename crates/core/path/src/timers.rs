@@ -4,6 +4,8 @@ use bondwire_units::{Deadline, Timestamp};
 use core::time::Duration;
 
 use crate::AckSummary;
+use crate::receive::SELF_ACK_INTERVAL;
+use crate::rtt::MAX_ACK_DELAY;
 use crate::health::{Health, PathState, SILENT_PACKETS};
 use crate::path::Path;
 
@@ -162,6 +164,17 @@ impl<C> Path<C> {
         Some(sent_at + self.loss.time_threshold(&self.rtt))
     }
 
+    /// When the copy of an acknowledgement that comes over this very path was due. Most come over a quicker path: if that one dies, this one
+    /// falls silent too, but for the copies, and is not to blame.
+    fn own_answer(&self) -> Duration {
+        let own = &self.two_way_rtt;
+        if own.is_measured() && own.smoothed() > self.rtt.smoothed() + self.rtt.variation() {
+            own.smoothed() + own.variation() * 4 + MAX_ACK_DELAY + SELF_ACK_INTERVAL
+        } else {
+            Duration::ZERO
+        }
+    }
+
     /// When silence becomes a suspicion: the first unanswered packet is overdue, and so is the third by its own
     /// measure.
     fn silence_at(&self) -> Option<Timestamp> {
@@ -173,6 +186,6 @@ impl<C> Path<C> {
         let first = self.silent[0]?.max(since);
         let last = self.silent[SILENT_PACKETS - 1]?.max(since);
         let silence = Health::silence(&self.rtt);
-        Some((first + silence).max(last + silence * 2 / 3))
+        Some((first + silence).max(last + silence * 2 / 3).max(first + self.own_answer()))
     }
 }

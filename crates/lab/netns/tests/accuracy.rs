@@ -4,9 +4,9 @@
 
 mod support;
 
-use bondwire_netns::isolated_test;
 use std::net::SocketAddr;
 
+use bondwire_netns::isolated_test;
 use bondwire_netns::traffic::{Direction, Probe, ProbeOptions};
 use bondwire_units::{Bitrate, ByteCount};
 

@@ -76,7 +76,8 @@ pub fn run(scenario: &Scenario, mode: Mode, span: Duration, bounds: Bounds) -> R
         world.run_for(Duration::from_millis(20));
         check_memory(&mut world)?;
         for (flow, silence) in paced.iter().zip(&mut silence) {
-            silence.check(&world, *flow, dead, bounds, &mut outcome)?;
+            let judged = silence.check(&world, *flow, dead, bounds, &mut outcome);
+            judged.map_err(|why| format!("{why}\n{}", describe(&mut world)))?;
         }
     }
     for violation in world.violations() {
@@ -133,6 +134,20 @@ impl Silence {
         }
         Ok(())
     }
+}
+
+/// How both ends stand, for the person who looks into a failure.
+fn describe(world: &mut World<Bonded>) -> String {
+    let now = world.now();
+    let client = world.network.client_status(now);
+    let server = world.network.server_status(now);
+    let mut text = format!("client: {:?} {:?}\n", client.state, client.counters);
+    client.paths.iter().for_each(|path| text += &format!("  {path:?}\n"));
+    if let Some(server) = server {
+        text += &format!("server: {:?}\n", server.counters);
+        server.paths.iter().for_each(|path| text += &format!("  {path:?}\n"));
+    }
+    text
 }
 
 fn check_memory(world: &mut World<Bonded>) -> Result<(), String> {

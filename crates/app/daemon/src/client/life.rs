@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bondwire_api::Fault;
-use bondwire_bond::{Client, ClientEvent, ClientStatus};
+use bondwire_bond::{Client, ClientEvent};
 use bondwire_engine::{
-    ClientCommand, ClientNews, ClientSetup, Clock, EngineHandle, LinkSetup, spawn_client, unix_micros,
+    ClientCommand, ClientHandle, ClientSetup, Clock, EngineEvent, EngineHandle, LinkSetup, spawn_client, unix_micros,
 };
 use bondwire_netctl::{Link, LinkEvent, Watcher};
 use bondwire_tun::Device;
@@ -23,13 +23,12 @@ use crate::config::ClientConfig;
 use crate::control::{EVERY, Meeting};
 use crate::faults;
 use crate::identity::ClientIdentity;
+use crate::pump::Pump;
 use crate::links::{LinkChoice, obstacle};
 use crate::resolve::Resolver;
 use crate::status;
 use crate::timestamps::TimestampFile;
 use crate::wake::{self, StopSignal, Waker};
-
-type Engine = EngineHandle<ClientCommand, ClientNews, ClientStatus>;
 
 /// A client while it runs.
 #[derive(Debug)]
@@ -41,7 +40,8 @@ pub(super) struct Life {
     watcher: Watcher,
     /// Until the data plane has it.
     device: Option<Device>,
-    engine: Option<Engine>,
+    engine: Option<ClientHandle>,
+    events: Option<Pump<ClientEvent>>,
     resolver: Resolver,
     meeting: Arc<Meeting>,
     waker: Waker,
@@ -78,6 +78,7 @@ impl Life {
             watcher,
             device: Some(device),
             engine: None,
+            events: None,
             resolver,
             meeting,
             waker,
@@ -201,17 +202,10 @@ impl Life {
             }
             Ok(())
         };
-        let waker = self.waker.clone();
-        let setup = ClientSetup {
-            device,
-            client,
-            persist: Box::new(persist),
-            notify: Box::new(move || waker.wake()),
-        };
-        let engine = spawn_client(setup).map_err(|error| engine_fault(&error.to_string()))?;
-        for link in self.used.values() {
-            engine.send(ClientCommand::LinkUp(setup_of(link)));
-        }
+        let links = self.used.values().map(setup_of).collect();
+        let setup = ClientSetup { device, client, links, persist_timestamp: Box::new(persist) };
+        let mut engine = spawn_client(setup).map_err(|error| faults::engine(&error))?;
+        self.events = Some(Pump::start(&mut engine, self.waker.clone())?);
         self.engine = Some(engine);
         Ok(())
     }
@@ -219,17 +213,16 @@ impl Life {
     /// Takes the data plane's news; whether a connection stands since.
     fn take_news(&mut self) -> Result<bool, Fault> {
         let mut established = false;
-        while let Some(news) = self.engine.as_ref().and_then(EngineHandle::poll_event) {
-            match news {
-                ClientNews::Bond(event) => established |= self.on_event(event)?,
-                ClientNews::LinkFailed { name, error } => tracing::warn!("link `{name}` cannot be used: {error}"),
+        while let Some(event) = self.events.as_ref().and_then(Pump::poll) {
+            match event {
+                EngineEvent::Bond(event) => established |= self.on_event(event)?,
+                EngineEvent::LinkFailed { name, error, .. } => tracing::warn!("link `{name}` cannot be used: {error}"),
             }
         }
         if self.engine.as_ref().is_some_and(EngineHandle::is_finished)
             && let Some(engine) = self.engine.take()
         {
-            let why = engine.stop().err().map_or_else(|| "it ended by itself".to_owned(), |error| error.to_string());
-            return Err(engine_fault(&why));
+            return Err(engine.stop().err().map_or_else(faults::engine_ended, |error| faults::engine(&error)));
         }
         Ok(established)
     }
@@ -269,13 +262,13 @@ impl Life {
     }
 
     fn publish(&mut self) {
-        let status = self.engine.as_ref().and_then(EngineHandle::status);
+        let status = self.engine.as_ref().map(EngineHandle::status);
         let links: Vec<&Link> = self.watcher.links().filter(|link| self.choice.includes(link)).collect();
         let reason = self.progress.silence(Instant::now()).map(|silence| {
             let fault = self.silence_fault(silence);
             format!("{}\n{}", fault.what, fault.why)
         });
-        let status = self.view.status(self.config.mode, status.as_deref(), &links, &self.used, reason);
+        let status = self.view.status(self.config.mode, status.as_ref().map(|status| &status.bond), &links, &self.used, reason);
         self.meeting.publish(status);
     }
 
@@ -301,7 +294,8 @@ impl Life {
                 "see that this machine can look up names (DNS) without the bond, or write an address as the endpoint in client.toml",
             );
         };
-        let attempts = engine.status().map(|status| status.attempts.clone()).unwrap_or_default();
+        let status = engine.status();
+        let attempts = &status.bond.attempts;
         let tried: Vec<Tried> = self
             .watcher
             .links()
@@ -321,18 +315,12 @@ impl Life {
 }
 
 fn setup_of(link: &Link) -> LinkSetup {
-    use std::net::IpAddr;
     LinkSetup {
         id: LinkId(link.index),
         name: link.name.clone(),
         mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX),
-        addresses: link.v4().map(IpAddr::V4).into_iter().chain(link.v6().map(IpAddr::V6)).collect(),
-        mark: None,
+        v4: link.v4(),
+        v6: link.v6(),
         segmentation: Segmentation::Off,
     }
-}
-
-fn engine_fault(why: &str) -> Fault {
-    let (why, what_to_do) = faults::halves(why);
-    Fault::failed("the data plane has stopped", why, what_to_do)
 }

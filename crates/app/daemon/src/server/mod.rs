@@ -11,9 +11,9 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use bondwire_api::{ControlServer, Fault};
-use bondwire_bond::{Server, ServerEvent, ServerStatus};
+use bondwire_bond::{ClientRecord, Server, ServerEvent};
 use bondwire_crypto::SecretKey;
-use bondwire_engine::{Clock, EngineHandle, ServerCommand, ServerSetup, spawn_server};
+use bondwire_engine::{Clock, EngineEvent, ServerCommand, ServerHandle, ServerSetup, spawn_server};
 use bondwire_netctl::{Change, Changes, Forwarding, Prefix, foreign_firewalls};
 use bondwire_tun::Device;
 use bondwire_udp::{OpenError, ServerSocket};
@@ -25,14 +25,13 @@ use crate::directory::Directory;
 use crate::faults;
 use crate::folders::Folders;
 use crate::identity::{load_server, random};
+use crate::pump::Pump;
 use crate::tunnel;
 use crate::wake::{self, StopSignal, Waker};
 
 use view::View;
 
 const ADDRESSES: &str = "tunnel addresses";
-
-type Engine = EngineHandle<ServerCommand, ServerEvent, ServerStatus>;
 
 /// Runs the server until a signal or `bondwire down` ends it. `ready` is called once, when clients can connect.
 ///
@@ -52,12 +51,12 @@ pub fn server_run(folders: &Folders, ready: impl FnOnce()) -> Result<(), Fault> 
     let mut changes = tunnel::begin(&folders.state)?;
     let result = (|| {
         let device = set_up(&config, &mut changes)?;
-        let engine = start(&config, key, device, socket, &waker)?;
-        engine.send(ServerCommand::SetDirectory(directory.records()));
+        let mut engine = start(&config, key, device, socket, directory.records())?;
+        let events = Pump::start(&mut engine, waker.clone())?;
         tracing::info!("listening on {}", config.listen());
         ready();
-        live(&engine, &mut directory, &meeting, &mut view, &signal, &waker)?;
-        engine.stop().map_err(|error| engine_fault(&error.to_string()))
+        live(&engine, &events, &mut directory, &meeting, &mut view, &signal, &waker)?;
+        engine.stop().map_err(|error| faults::engine(&error))
     })();
     let undone = tunnel::undo(changes);
     result.and(undone)
@@ -102,8 +101,8 @@ fn start(
     key: SecretKey,
     device: Device,
     socket: ServerSocket,
-    waker: &Waker,
-) -> Result<Engine, Fault> {
+    clients: Vec<ClientRecord>,
+) -> Result<ServerHandle, Fault> {
     let network = config.network;
     let bond = bondwire_bond::ServerConfig {
         identity: key,
@@ -118,15 +117,16 @@ fn start(
         software: crate::SOFTWARE.to_owned(),
         seed: random()?,
     };
-    let server = Server::new(bond, Clock.now());
-    let waker = waker.clone();
-    let setup = ServerSetup { device, server, socket, notify: Box::new(move || waker.wake()) };
-    spawn_server(setup).map_err(|error| engine_fault(&error.to_string()))
+    let now = Clock.now();
+    let mut server = Server::new(bond, now);
+    server.set_directory(clients, now);
+    spawn_server(ServerSetup { device, server, sockets: vec![socket] }).map_err(|error| faults::engine(&error))
 }
 
 /// Runs until a signal or a command ends it, or an error does.
 fn live(
-    engine: &Engine,
+    engine: &ServerHandle,
+    events: &Pump<ServerEvent>,
     directory: &mut Directory,
     meeting: &Meeting,
     view: &mut View,
@@ -138,8 +138,11 @@ fn live(
             return Ok(());
         }
         waker.rest();
-        while let Some(event) = engine.poll_event() {
-            on_event(event, directory);
+        while let Some(event) = events.poll() {
+            match event {
+                EngineEvent::Bond(event) => on_event(event, directory),
+                EngineEvent::LinkFailed { error, .. } => tracing::warn!("{error}"),
+            }
         }
         if engine.is_finished() {
             // `stop` knows why.
@@ -150,8 +153,8 @@ fn live(
             engine.send(ServerCommand::SetDirectory(directory.records()));
         }
         let status = engine.status();
-        meeting.publish_clients(view.clients(directory, status.as_deref()));
-        meeting.publish(view.status(status.as_deref()));
+        meeting.publish_clients(view.clients(directory, Some(&status.bond)));
+        meeting.publish(view.status(Some(&status.bond)));
         wake::wait(&[signal.as_fd(), waker.as_fd(), directory.as_fd()], EVERY)?;
     }
 }
@@ -174,9 +177,4 @@ fn on_event(event: ServerEvent, directory: &mut Directory) {
             tracing::debug!("client `{name}`, {}: {:?} -> {:?}", change.path, change.from, change.to);
         }
     }
-}
-
-fn engine_fault(why: &str) -> Fault {
-    let (why, what_to_do) = faults::halves(why);
-    Fault::failed("the data plane has stopped", why, what_to_do)
 }

@@ -23,7 +23,8 @@ fn the_inner_network_lies_behind_the_server() {
                 .unwrap();
             let options = ProbeOptions { duration: Duration::from_millis(50), ..ProbeOptions::default() };
             let probe = Probe::start(lab.web(), lab.server(), SocketAddr::new(address, 0), options).unwrap();
-            assert_eq!(probe.finish().unwrap().lost(), 0, "{address}");
+            let report = probe.finish().unwrap();
+            assert_eq!(report.lost(), 0, "{address}: {report:?}");
         }
     });
 }

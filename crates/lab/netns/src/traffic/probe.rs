@@ -11,7 +11,7 @@ use socket2::Type;
 
 use super::Direction;
 use super::probe_report::{ProbeReport, Received, Recorder};
-use super::socket::{TICK, is_tick, open};
+use super::socket::{TICK, is_tick, open, receive_stamped, stamp_arrivals};
 use crate::clock;
 use crate::error::TrafficError;
 use crate::node::Node;
@@ -227,6 +227,7 @@ fn prepare(socket: socket2::Socket) -> Result<UdpSocket, TrafficError> {
     // As large as the system allows; the reader may be late on a busy machine.
     let _ = socket.set_recv_buffer_size(4 << 20);
     socket.set_read_timeout(Some(TICK)).map_err(TrafficError::socket("set a timeout"))?;
+    stamp_arrivals(&socket).map_err(TrafficError::socket("have arrivals stamped"))?;
     Ok(socket.into())
 }
 
@@ -290,19 +291,15 @@ fn receive(
     let mut packet = vec![0; LARGEST];
     while !shared.is_over(patience, recorder.distinct()) {
         meanwhile();
-        let len = match socket.recv(&mut packet) {
-            Ok(len) => len,
-            Err(error) => {
-                if !is_tick(&error) {
-                    tracing::trace!(%error, "probe packet not received");
+        match receive_stamped(socket, &mut packet) {
+            Ok((len, arrived)) => {
+                if let Some((number, sent)) = parse(&packet[..len]) {
+                    recorder.record(Received { number, sent, arrived });
+                    shared.received.fetch_add(1, Ordering::Relaxed);
                 }
-                continue;
             }
-        };
-        let arrived = clock::now();
-        if let Some((number, sent)) = parse(&packet[..len]) {
-            recorder.record(Received { number, sent, arrived });
-            shared.received.fetch_add(1, Ordering::Relaxed);
+            Err(error) if is_tick(&error) => {}
+            Err(error) => tracing::trace!(%error, "probe packet not received"),
         }
     }
     recorder

@@ -9,7 +9,7 @@ pub struct Received {
     pub number: u64,
     /// When it was sent.
     pub sent: Timestamp,
-    /// When it arrived.
+    /// When it arrived, by the kernel's stamp: a reader that is late does not count.
     pub arrived: Timestamp,
 }
 

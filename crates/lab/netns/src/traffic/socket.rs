@@ -1,10 +1,16 @@
-use std::io;
-use std::net::SocketAddr;
+use std::io::{self, IoSliceMut};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
+use bondwire_units::Timestamp;
+use nix::cmsg_space;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
+use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::super::error::TrafficError;
+use crate::clock;
+use crate::error::TrafficError;
 
 /// How long a blocking call blocks before its thread looks whether it should end.
 pub(super) const TICK: Duration = Duration::from_millis(50);
@@ -52,4 +58,26 @@ pub(super) fn connect(socket: &Socket, to: SocketAddr, limit: Duration) -> Resul
 /// Whether an error only says that the time to look around has come.
 pub(super) fn is_tick(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
+}
+
+/// Has the kernel note when each packet arrives, for [`receive_stamped`].
+pub(super) fn stamp_arrivals(socket: &impl AsFd) -> io::Result<()> {
+    Ok(setsockopt(socket, sockopt::ReceiveTimestampns, &true)?)
+}
+
+/// Receives a packet: its length, and when it reached this machine, however late its reader is.
+pub(super) fn receive_stamped(socket: &UdpSocket, packet: &mut [u8]) -> io::Result<(usize, Timestamp)> {
+    let mut control = cmsg_space!(TimeSpec);
+    let mut pieces = [IoSliceMut::new(packet)];
+    let received = recvmsg::<()>(socket.as_raw_fd(), &mut pieces, Some(&mut control), MsgFlags::empty())?;
+    let stamp = received.cmsgs()?.find_map(|message| match message {
+        ControlMessageOwned::ScmTimestampns(time) => Some(time),
+        _ => None,
+    });
+    let now = clock::now();
+    let arrived = stamp.map_or(now, |time| {
+        let real = time.tv_sec().cast_unsigned() * 1_000_000_000 + time.tv_nsec().cast_unsigned();
+        Timestamp::from_nanos(real.saturating_sub(clock::realtime_offset())).min(now)
+    });
+    Ok((received.bytes, arrived))
 }
