@@ -109,7 +109,9 @@ fn link_address(index: u32, protocol: c_int, hardware: [u8; 6]) -> libc::sockadd
 pub(crate) fn packet_socket(index: u32) -> io::Result<OwnedFd> {
     // Protocol 0 receives nothing until it is bound, so nothing of other interfaces slips in.
     let fd = socket(libc::AF_PACKET, libc::SOCK_DGRAM, 0)?;
-    set_int(&fd, libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_BUFFER)?;
+    // Beyond the system's limit only with CAP_NET_ADMIN over the whole machine; else the kernel cuts it down.
+    set_int(&fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER)
+        .or_else(|_| set_int(&fd, libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_BUFFER))?;
     set_int(&fd, libc::SOL_SOCKET, libc::SO_SNDBUF, SEND_BUFFER)?;
     set_int(&fd, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)?;
     let address = link_address(index, libc::ETH_P_ALL, [0; 6]);

@@ -174,6 +174,40 @@ fn tcp_sum(packet: &[u8]) -> u16 {
 }
 
 #[test]
+fn a_missing_driver_is_named() {
+    in_namespace("tests::a_missing_driver_is_named", || {
+        let status = Command::new("unshare")
+            .args([
+                "-m",
+                "sh",
+                "-c",
+                "mount -t tmpfs none /dev/net && exec \"$0\" --exact tests::without_driver",
+            ])
+            .arg(std::env::current_exe().unwrap())
+            .env(INSIDE, "tests::without_driver")
+            .status()
+            .unwrap();
+        assert!(status.success());
+    });
+}
+
+/// Not a test by itself: tries where there is no `/dev/net/tun`.
+#[test]
+fn without_driver() {
+    if !std::env::var(INSIDE).is_ok_and(|name| name == "tests::without_driver") {
+        return;
+    }
+    let mut changes = Changes::unjournaled().unwrap();
+    let error = Device::open(&config(DeviceKind::Tun), &mut changes).unwrap_err();
+    assert!(matches!(error, TunError::Missing), "{error:?}");
+    let text = error.to_string();
+    assert!(
+        text.contains("modprobe tun") && text.contains("mknod") && text.contains("--device /dev/net/tun"),
+        "{text}"
+    );
+}
+
+#[test]
 fn names_are_chosen_and_checked() {
     in_namespace("tests::names_are_chosen_and_checked", || {
         let mut changes = Changes::unjournaled().unwrap();

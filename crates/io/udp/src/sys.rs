@@ -102,11 +102,18 @@ pub(crate) fn ask_for_local_address(fd: &OwnedFd, address: SocketAddr) -> Result
     }
 }
 
-/// The kernel cuts both down to `net.core.{r,w}mem_max` in silence, which is well: smaller buffers lose more and break nothing.
+/// Sizes the kernel's buffers. Beyond `net.core.{r,w}mem_max` (often 208 KiB, some 20 ms of 100 Mbit/s) it takes `CAP_NET_ADMIN`; without it the
+/// kernel cuts the size down in silence, which is well: smaller buffers lose more and break nothing.
 pub(crate) fn set_buffers(fd: &OwnedFd, receive: usize, send: usize) -> Result<(), OpenError> {
-    let what = "size the socket's buffers";
-    set_int(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, receive as c_int, what)?;
-    set_int(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, send as c_int, what)
+    for (forced, plain, size) in
+        [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, receive), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, send)]
+    {
+        let size = size as c_int;
+        if set_option(fd, libc::SOL_SOCKET, forced, &size).is_err() {
+            set_int(fd, libc::SOL_SOCKET, plain, size, "size the socket's buffers")?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether the kernel knows `UDP_GRO`.

@@ -200,13 +200,33 @@ impl Netlink {
             _ => None,
         })?;
         let all_addresses = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-        let tentative = self.query(all_addresses, |message| match message {
-            RouteNetlinkMessage::NewAddress(address) => {
-                address.header.flags.contains(AddressHeaderFlags::Tentative).then_some(address.header.index)
+        let addresses = self.query(all_addresses, |message| match message {
+            RouteNetlinkMessage::NewAddress(address) if address.header.family == AddressFamily::Inet6 => {
+                let own = address.attributes.iter().find_map(|attribute| match attribute {
+                    AddressAttribute::Address(IpAddr::V6(own)) => Some(*own),
+                    _ => None,
+                });
+                Some((address.header.index, own?))
             }
             _ => None,
         })?;
-        Ok(live.iter().all(|(index, ready)| *ready && !tentative.contains(index)))
+        let mut all_routes = RouteMessage::default();
+        all_routes.header.address_family = AddressFamily::Inet6;
+        // An address may be listed before packets to it are taken in: that is so when it has its route.
+        let received = self.query(RouteNetlinkMessage::GetRoute(all_routes), |message| match message {
+            RouteNetlinkMessage::NewRoute(route) if route.header.kind == RouteType::Local => {
+                route.attributes.iter().find_map(|attribute| match attribute {
+                    RouteAttribute::Destination(RouteAddress::Inet6(own)) => Some(*own),
+                    _ => None,
+                })
+            }
+            _ => None,
+        })?;
+        let is_usable = |index: &u32| {
+            let mut own = addresses.iter().filter(|(on, _)| on == index);
+            own.all(|(_, address)| received.contains(address))
+        };
+        Ok(live.iter().all(|(index, ready)| *ready && is_usable(index)))
     }
 
     /// Asks for everything of a kind, and keeps what `pick` makes of it.

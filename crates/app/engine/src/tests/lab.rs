@@ -1,6 +1,6 @@
 //! The two namespaces, and the server's process in the second one.
 
-use std::io::{BufRead, BufReader, Lines, Read, Write, stdin};
+use std::io::{BufRead, BufReader, Lines, Write, stdin};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};

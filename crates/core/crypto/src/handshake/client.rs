@@ -152,7 +152,8 @@ impl ClientHandshake {
 
     /// Brings the Noise state to where message 1 is written and message 2 awaited. Gives message 1, the same each time.
     fn begin(&mut self) -> Result<Vec<u8>, HandshakeError> {
-        let mut state = noise::initiator(&self.local, &self.server, &self.psk, &self.seed)?;
+        let head = layout::head(INITIATION, SessionId(0), Some(self.session));
+        let mut state = noise::initiator(&self.local, &self.server, &self.psk, &head, &self.seed)?;
         let mut payload = self.hello.clone();
         payload.resize(MAX_CLIENT_HELLO, 0);
         let mut message = vec![0; MAC1 - HEAD];

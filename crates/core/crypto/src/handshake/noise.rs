@@ -14,6 +14,8 @@ use crate::key::{Psk, PublicKey, SecretKey};
 use crate::session::TransportSecret;
 
 const PATTERN: &str = "Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s";
+/// Followed by the head of the Initiation, which is not under the seal otherwise: a copy with another sender must not open
+/// (docs/protocol.md, HS-3).
 const PROLOGUE: &[u8] = b"bondwire 1";
 /// Where IKpsk2 mixes its psk in: at the end of message 2.
 const PSK_PLACE: u8 = 2;
@@ -141,30 +143,35 @@ impl CryptoResolver for Resolver {
     }
 }
 
-fn builder<'a>(local: &'a [u8; 32], seed: &Seed) -> Result<Builder<'a>, HandshakeError> {
-    let params: NoiseParams = PATTERN.parse()?;
-    let builder = Builder::with_resolver(params, Box::new(Resolver(seed.clone())));
-    Ok(builder.prologue(PROLOGUE)?.local_private_key(local)?)
+fn prologue(head: &[u8]) -> Vec<u8> {
+    [PROLOGUE, head].concat()
 }
 
-/// The client's side, ready to write message 1.
+fn builder<'a>(local: &'a [u8; 32], prologue: &'a [u8], seed: &Seed) -> Result<Builder<'a>, HandshakeError> {
+    let params: NoiseParams = PATTERN.parse()?;
+    let builder = Builder::with_resolver(params, Box::new(Resolver(seed.clone())));
+    Ok(builder.prologue(prologue)?.local_private_key(local)?)
+}
+
+/// The client's side, ready to write message 1 behind `head`.
 pub(super) fn initiator(
     local: &SecretKey,
     server: &PublicKey,
     psk: &Psk,
+    head: &[u8],
     seed: &Seed,
 ) -> Result<HandshakeState, HandshakeError> {
     let local = Zeroizing::new(local.to_bytes());
-    Ok(builder(&local, seed)?
+    Ok(builder(&local, &prologue(head), seed)?
         .remote_public_key(server.as_bytes())?
         .psk(PSK_PLACE, psk.as_bytes())?
         .build_initiator()?)
 }
 
-/// The server's side, ready to read message 1; its psk is set later by [`set_psk`].
-pub(super) fn responder(identity: &SecretKey, seed: &Seed) -> Result<HandshakeState, HandshakeError> {
+/// The server's side, ready to read message 1 behind `head`; its psk is set later by [`set_psk`].
+pub(super) fn responder(identity: &SecretKey, head: &[u8], seed: &Seed) -> Result<HandshakeState, HandshakeError> {
     let local = Zeroizing::new(identity.to_bytes());
-    Ok(builder(&local, seed)?.build_responder()?)
+    Ok(builder(&local, &prologue(head), seed)?.build_responder()?)
 }
 
 /// Sets the psk that message 2 is to be written or read with.

@@ -109,7 +109,7 @@ impl ServerHandshake {
             return Err(HandshakeError::Version(datagram[5]));
         }
         let seed = Seed::default();
-        let mut state = noise::responder(&self.identity, &seed)?;
+        let mut state = noise::responder(&self.identity, &datagram[..HEAD], &seed)?;
         let payload = noise::read(&mut state, &datagram[HEAD..MAC1])?;
         let client = state
             .get_remote_static()

@@ -5,7 +5,7 @@
 //! all behind it is zeros: an Initiation is padded so, inside its seal.
 //!
 //! Bounds: a list has at most [`MAX_PARAMETERS`] entries and [`crate::header::HELLO_LEN`] bytes; texts and lists in it have theirs
-//! beside their fields. Texts hold no control characters, since they end up on terminals. Encoders keep to the bounds by
+//! beside their fields (docs/protocol.md, PARAM-1, PARAM-2). Texts hold no control characters, since they end up on terminals. Encoders keep to the bounds by
 //! cutting texts and lists off.
 
 mod client;
