@@ -21,6 +21,8 @@ use std::collections::{HashMap, VecDeque};
 pub const MAX_FLOWS: usize = 2_048;
 /// What a flow may send in its turn, in bytes: one full packet.
 const QUANTUM: i64 = 1_514;
+/// For how long a flow's backlog is remembered.
+const MEMORY: Duration = Duration::from_secs(1);
 /// A flow that was idle for this long gives its identifier to another when one is needed.
 const IDLE: Duration = Duration::from_millis(500);
 
@@ -42,8 +44,8 @@ pub(crate) struct Queued {
 pub(crate) struct Head {
     /// Bytes of the packet.
     pub(crate) size: usize,
-    /// Bytes that wait in the same flow, this packet included.
-    pub(crate) backlog: usize,
+    /// Bytes that wait in the same flow, this packet included, or that did so lately: the peak, fading over [`MEMORY`].
+    pub(crate) demand: usize,
     /// The flow had no backlog when its turn came.
     pub(crate) sparse: bool,
 }
@@ -72,6 +74,17 @@ struct Flow {
     codel: Codel,
     next_sequence: u64,
     last_used: Timestamp,
+    /// The peak of the backlog, and when it was valid; it fades.
+    peak: f64,
+    peak_at: Timestamp,
+}
+
+impl Flow {
+    /// The backlog that the flow has shown lately. An inner sender comes in bursts, a round trip apart: what it can use is seen at their peaks.
+    fn demand(&self, now: Timestamp) -> f64 {
+        let faded = self.peak * (-now.since(self.peak_at).as_secs_f64() / MEMORY.as_secs_f64()).exp();
+        faded.max(self.backlog as f64)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +153,7 @@ impl Ingress {
         let flow = flow_mut(&mut self.flows, id);
         flow.last_used = now;
         flow.backlog += packet.len();
+        (flow.peak, flow.peak_at) = (flow.demand(now), now);
         flow.queue.push_back((now, buffer));
         self.bytes += packet.len();
         self.counters.queued += 1;
@@ -176,7 +190,7 @@ impl Ingress {
                 continue;
             };
             let sparse = from_new && flow.queue.len() <= 2;
-            return Some(Head { size: packet.len(), backlog: flow.backlog, sparse });
+            return Some(Head { size: packet.len(), demand: flow.demand(now) as usize, sparse });
         }
     }
 
@@ -258,6 +272,7 @@ impl Ingress {
         flow.key = Some(info.key);
         flow.class = class;
         flow.codel = Codel::default();
+        flow.peak = 0.0;
         self.by_key.insert(info.key, id);
         id
     }
@@ -273,6 +288,8 @@ impl Ingress {
             codel: Codel::default(),
             next_sequence: 0,
             last_used: Timestamp::ZERO,
+            peak: 0.0,
+            peak_at: Timestamp::ZERO,
         });
         self.flows[kind].len() - 1
     }

@@ -80,7 +80,7 @@ pub fn run(scenario: &Scenario, mode: Mode, span: Duration, bounds: Bounds) -> R
             judged.map_err(|why| format!("{why}\n{}", describe(&mut world)))?;
         }
     }
-    for violation in world.violations() {
+    if let Some(violation) = world.violations().first() {
         return Err(violation.to_string());
     }
     outcome.bytes = streams.iter().map(|flow| world.flow(*flow).progress.bytes).sum();

@@ -2,7 +2,7 @@
 //! faster than real time.
 //!
 //! A [`World`](world::World) has a [`Network`](network::Network) (one plain link, or a whole [`Bonded`](bonded::Bonded)
-//! client and server over the links of a scenario), hosts on both sides that send [traffic](traffic), and a
+//! client and server over the links of a scenario), hosts on both sides that send [`traffic`], and a
 //! [`Ledger`](ledger::Ledger) that judges each delivered packet: ours, unchanged, once, in order where order is
 //! promised. Time jumps from deadline to deadline; the same seed gives the same run.
 //!

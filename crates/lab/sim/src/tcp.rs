@@ -63,7 +63,7 @@ pub struct Endpoint {
 
 #[derive(Debug)]
 enum Half {
-    Sends(Sender),
+    Sends(Box<Sender>),
     Receives(Receiver),
 }
 
@@ -110,7 +110,7 @@ impl Endpoint {
     fn new(addresses: Addresses, sends: bool, config: TcpConfig, handshake: Handshake) -> Self {
         let segment = usize::from(config.mtu) - HEADERS;
         let half = if sends {
-            Half::Sends(Sender::new(segment, config.bytes))
+            Half::Sends(Box::new(Sender::new(segment, config.bytes)))
         } else {
             Half::Receives(Receiver::new())
         };

@@ -225,7 +225,9 @@ impl Session {
         } else if let Some(candidate) = lane.candidate.filter(|c| c.challenge.token == token) {
             lane.route = candidate.route;
             lane.candidate = None;
-            lane.path.on_link_up(now);
+            // What went to the old address since the move is gone, and says nothing of the path's loss.
+            self.rescue_in_flight(index, now);
+            self.lanes[index].path.on_link_up(now);
             self.after_path_change(index, now);
         }
     }

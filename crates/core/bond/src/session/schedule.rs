@@ -3,6 +3,8 @@
 //! The rule is earliest arrival: a packet goes where its queueing and its one-way delay end soonest. For a sparse flow, a control frame or a repair
 //! that is all. A flow with backlog is spread: a path that is not the quickest is used only if the flow's backlog would keep
 //! the quicker paths busy until the slower one has delivered (ECF, CoNEXT'17, for one-way delays and for several quicker paths); until then it is better to wait.
+//! What counts is the backlog that the flow has shown lately, not the one of this moment: an inner sender comes in bursts, and a slow path that is left
+//! alone between them is lost to it. The price of using it, the delay of its order, was paid with the first packet.
 //!
 //! One-way delays come from the receiver's clock. Its offset is the same for all paths of a session, so differences between paths are
 //! exact, and only differences are used.
@@ -35,8 +37,8 @@ impl Session {
         self.usable().min_by_key(|(_, lane)| (lane.doubted, lane.path.arrival_after(0, now))).map(|(index, _)| index)
     }
 
-    /// The path for the next packet of a flow that has `backlog` bytes waiting; none if it is better to wait.
-    pub(super) fn pick_bulk(&self, size: usize, backlog: usize, now: Timestamp) -> Option<usize> {
+    /// The path for the next packet of a flow that had up to `demand` bytes waiting lately; none if it is better to wait.
+    pub(super) fn pick_bulk(&self, size: usize, demand: usize, now: Timestamp) -> Option<usize> {
         let (index, candidate) = self
             .usable()
             .filter(|(_, lane)| lane.path.send_budget(now) > 0)
@@ -50,7 +52,7 @@ impl Session {
         if rate == Bitrate::ZERO {
             return Some(index);
         }
-        let drained = rate.time_for(ByteCount::from(backlog)).as_micros() as i64;
+        let drained = rate.time_for(ByteCount::from(demand)).as_micros() as i64;
         (quickest + drained + HYSTERESIS_MICROS >= delay).then_some(index)
     }
 

@@ -327,7 +327,13 @@ impl Session {
             }
             return false;
         };
-        let Some(index) = self.pick_for(head, now) else { return false };
+        let Some(index) = self.pick_for(head, now) else {
+            // A path that is left unused by choice has not shown what it can do: its estimate must not sink for that.
+            for lane in self.lanes.iter_mut().filter(|lane| lane.path.send_budget(now) > 0) {
+                lane.path.set_app_limited(now);
+            }
+            return false;
+        };
         let Some(packet) = self.ingress.pop() else { return false };
         self.counters.sent += 1;
         self.counters.sent_bytes += packet.bytes.len() as u64;
@@ -346,7 +352,7 @@ impl Session {
 
     fn pick_for(&self, head: Head, now: Timestamp) -> Option<usize> {
         let size = head.size + DATAGRAM_OVERHEAD;
-        if head.sparse { self.pick_urgent(size, None, now) } else { self.pick_bulk(size, head.backlog, now) }
+        if head.sparse { self.pick_urgent(size, None, now) } else { self.pick_bulk(size, head.demand, now) }
     }
 
     /// Puts copies of a packet in front of the other paths.

@@ -146,13 +146,7 @@ impl Session {
         let change = PathChange { path: lane.id, link: lane.route.link, from, to };
         self.events.push_back(SessionEvent::Path(change));
         if from == PathState::Active {
-            let mut doubtful = Vec::new();
-            lane.path.take_in_flight(&mut doubtful, now);
-            for content in doubtful {
-                for item in content.items() {
-                    self.rescue(item);
-                }
-            }
+            self.rescue_in_flight(index, now);
             while let Some(copy) = self.lanes[index].copies.pop_front() {
                 if let super::lane::Outgoing::Once { bytes, .. } = copy.packet {
                     self.pool.give_back(bytes);
@@ -167,6 +161,17 @@ impl Session {
         };
         if from != PathState::Probing {
             self.tell_status(index, state);
+        }
+    }
+
+    /// Lets everything that is under way on a path go out again, wherever it arrives soonest.
+    pub(super) fn rescue_in_flight(&mut self, index: usize, now: Timestamp) {
+        let mut doubtful = Vec::new();
+        self.lanes[index].path.take_in_flight(&mut doubtful, now);
+        for content in doubtful {
+            for item in content.items() {
+                self.rescue(item);
+            }
         }
     }
 

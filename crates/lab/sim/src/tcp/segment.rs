@@ -142,7 +142,7 @@ mod tests {
             window: 5 << SCALE,
             serial: 3,
             echo: 4,
-            sack: vec![1..2, 4_000_000_000..5],
+            sack: vec![1..2, 4_000_000_000..4_294_967_295],
             payload: 1001,
             ..Segment::default()
         };
