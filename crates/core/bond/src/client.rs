@@ -8,11 +8,15 @@
 use crate::random::Random;
 use crate::session::{Delivery, Role, Session, SessionEvent, SessionSetup};
 use crate::types::*;
-use bondwire_crypto::{Cipher, ClientHandshake, Psk, PublicKey, Role as KeyRole, SecretKey, SessionKeys, TransportSecret};
 use bondwire_crypto::parse_version_negotiation;
+use bondwire_crypto::{
+    Cipher, ClientHandshake, Psk, PublicKey, Role as KeyRole, SecretKey, SessionKeys, TransportSecret,
+};
 use bondwire_packet::{PacketBatch, destination_address, parse};
 use bondwire_units::{ByteCount, Deadline, LinkId, SessionId, Timestamp};
-use bondwire_wire::{ClientHello, CloseCode, DatagramKind, Mode, Reject, RejectReason, ServerHello, classify};
+use bondwire_wire::{
+    ClientHello, CloseCode, DatagramKind, Mode, Reject, RejectReason, ServerHello, classify,
+};
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
@@ -300,7 +304,9 @@ impl Client {
 
     /// Starts an attempt when one is needed.
     fn seek(&mut self, now: Timestamp) {
-        if matches!(self.state, ClientState::Refused | ClientState::Replaced | ClientState::Closed) || self.links.is_empty() {
+        if matches!(self.state, ClientState::Refused | ClientState::Replaced | ClientState::Closed)
+            || self.links.is_empty()
+        {
             return;
         }
         let worn = self.session.as_ref().is_some_and(Session::is_out_of_paths);
@@ -362,7 +368,10 @@ impl Client {
             for remote in &self.config.endpoints {
                 if if remote.is_ipv4() { link.v4 } else { link.v6 } {
                     entry.sent += 1;
-                    out.push(attempt.handshake.datagram(), Route { link: link.id, local: None, remote: *remote });
+                    out.push(
+                        attempt.handshake.datagram(),
+                        Route { link: link.id, local: None, remote: *remote },
+                    );
                 }
             }
         }
@@ -380,7 +389,12 @@ impl Client {
         match &mut self.session {
             Some(session) if session.id() == id => {
                 let mut admit = |packet: &[u8]| admits(parameters, packet);
-                session.handle_datagram(route, datagram, &mut Delivery { batch: deliver, admit: &mut admit }, now);
+                session.handle_datagram(
+                    route,
+                    datagram,
+                    &mut Delivery { batch: deliver, admit: &mut admit },
+                    now,
+                );
             }
             _ => self.drops.count(DropReason::UnknownSession),
         }
@@ -402,12 +416,9 @@ impl Client {
             return;
         }
         let Some(attempt) = &mut self.attempt else { return };
-        let accepted = match attempt.handshake.handle_response(datagram) {
-            Ok(accepted) => accepted,
-            Err(_) => {
-                self.drops.count(DropReason::NotAuthentic);
-                return;
-            }
+        let Ok(accepted) = attempt.handshake.handle_response(datagram) else {
+            self.drops.count(DropReason::NotAuthentic);
+            return;
         };
         self.on_answer(route.link);
         let Ok(hello) = ServerHello::decode(&accepted.payload) else {
@@ -415,7 +426,9 @@ impl Client {
             return;
         };
         // docs/protocol.md, PARAM-3: only what was offered.
-        let Some(cipher) = Cipher::from_wire(hello.cipher).filter(|cipher| self.config.ciphers.contains(cipher)) else {
+        let Some(cipher) =
+            Cipher::from_wire(hello.cipher).filter(|cipher| self.config.ciphers.contains(cipher))
+        else {
             self.drops.count(DropReason::Malformed);
             return;
         };
@@ -467,7 +480,8 @@ impl Client {
             return;
         }
         let Some(attempt) = &mut self.attempt else { return };
-        let reject = attempt.handshake.handle_reject(datagram).ok().and_then(|payload| Reject::decode(&payload).ok());
+        let reject =
+            attempt.handshake.handle_reject(datagram).ok().and_then(|payload| Reject::decode(&payload).ok());
         let Some(reject) = reject else {
             self.drops.count(DropReason::NotAuthentic);
             return;

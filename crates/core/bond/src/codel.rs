@@ -25,7 +25,13 @@ pub(crate) struct Codel {
 
 impl Codel {
     /// Whether the packet at the head, queued for `sojourn`, is to be dropped (or marked). `backlog` is what stands behind it, in bytes.
-    pub(crate) fn should_drop(&mut self, sojourn: Duration, backlog: usize, params: CodelParams, now: Timestamp) -> bool {
+    pub(crate) fn should_drop(
+        &mut self,
+        sojourn: Duration,
+        backlog: usize,
+        params: CodelParams,
+        now: Timestamp,
+    ) -> bool {
         let above = self.is_above(sojourn, backlog, params, now);
         if self.dropping {
             if !above {
@@ -74,13 +80,19 @@ fn control_law(interval: Duration, count: u32) -> Duration {
 mod tests {
     use super::*;
 
-    const PARAMS: CodelParams = CodelParams { target: Duration::from_millis(5), interval: Duration::from_millis(100) };
+    const PARAMS: CodelParams =
+        CodelParams { target: Duration::from_millis(5), interval: Duration::from_millis(100) };
 
     #[test]
     fn a_short_burst_is_left_alone() {
         let mut codel = Codel::default();
         for ms in 0..90 {
-            assert!(!codel.should_drop(Duration::from_millis(50), 100_000, PARAMS, Timestamp::from_millis(ms)));
+            assert!(!codel.should_drop(
+                Duration::from_millis(50),
+                100_000,
+                PARAMS,
+                Timestamp::from_millis(ms)
+            ));
         }
         assert!(!codel.should_drop(Duration::from_millis(1), 100_000, PARAMS, Timestamp::from_millis(95)));
         assert!(!codel.should_drop(Duration::from_millis(50), 100_000, PARAMS, Timestamp::from_millis(150)));
@@ -90,7 +102,9 @@ mod tests {
     fn a_standing_queue_is_dropped_from_ever_faster() {
         let mut codel = Codel::default();
         let drops: Vec<u64> = (0..2_000)
-            .filter(|ms| codel.should_drop(Duration::from_millis(50), 100_000, PARAMS, Timestamp::from_millis(*ms)))
+            .filter(|ms| {
+                codel.should_drop(Duration::from_millis(50), 100_000, PARAMS, Timestamp::from_millis(*ms))
+            })
             .collect();
         assert!(drops.len() > 20, "{drops:?}");
         let (first, last) = (drops[1] - drops[0], drops[drops.len() - 1] - drops[drops.len() - 2]);

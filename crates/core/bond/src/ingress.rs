@@ -143,7 +143,11 @@ impl Ingress {
 
     /// How many flows have sent within the last ten seconds.
     pub(crate) fn active_flows(&self, now: Timestamp) -> usize {
-        self.flows.iter().flatten().filter(|f| f.key.is_some() && now.since(f.last_used) < Duration::from_secs(10)).count()
+        self.flows
+            .iter()
+            .flatten()
+            .filter(|f| f.key.is_some() && now.since(f.last_used) < Duration::from_secs(10))
+            .count()
     }
 
     /// Queues an inner packet.
@@ -179,7 +183,11 @@ impl Ingress {
             if flow.deficit <= 0 {
                 flow.deficit += QUANTUM;
                 flow.list = List::Old;
-                if from_new { self.new.pop_front() } else { self.old.pop_front() };
+                if from_new {
+                    self.new.pop_front()
+                } else {
+                    self.old.pop_front()
+                };
                 self.old.push_back(id);
                 continue;
             }
@@ -263,7 +271,8 @@ impl Ingress {
         }
         let class = FlowClass::of(info);
         let kind = usize::from(class != FlowClass::Stream);
-        let index = if self.flows[kind].len() < MAX_FLOWS / 2 { self.fresh(kind) } else { self.reuse(kind, now) };
+        let index =
+            if self.flows[kind].len() < MAX_FLOWS / 2 { self.fresh(kind) } else { self.reuse(kind, now) };
         let id = (index * 2 + kind) as u16;
         let flow = &mut self.flows[kind][index];
         if let Some(old) = flow.key.take() {

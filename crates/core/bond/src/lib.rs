@@ -31,6 +31,6 @@ pub use ingress::{IngressCounters, MAX_FLOWS};
 pub use order::OrderCounters;
 pub use server::{Server, ServerConfig};
 pub use types::{
-    ClientEvent, ClientRecord, ClientState, ClientStatus, Counters, DatagramBatch, DropCounters, DropReason, LinkAttempt,
-    LinkUp, Parameters, PathChange, PathStatus, Route, ServerEvent, ServerStatus, SessionStatus,
+    ClientEvent, ClientRecord, ClientState, ClientStatus, Counters, DatagramBatch, DropCounters, DropReason,
+    LinkAttempt, LinkUp, Parameters, PathChange, PathStatus, Route, ServerEvent, ServerStatus, SessionStatus,
 };

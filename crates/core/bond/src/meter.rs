@@ -44,7 +44,9 @@ impl Meter {
     /// The highest rate over any second of the last ten.
     pub(crate) fn peak(&mut self, now: Timestamp) -> Bitrate {
         self.advance(now);
-        let peak = (1..SLOTS as u64 - 4).map(|first| (first..first + 4).map(|back| self.slot(back)).sum::<u64>()).max();
+        let peak = (1..SLOTS as u64 - 4)
+            .map(|first| (first..first + 4).map(|back| self.slot(back)).sum::<u64>())
+            .max();
         Bitrate::from_bytes_over(ByteCount::new(peak.unwrap_or(0)), SLOT * 4)
     }
 

@@ -43,6 +43,17 @@ pub struct OrderCounters {
     pub out_of_window: u64,
 }
 
+/// Which inner packet it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tag {
+    /// The flow's identifier.
+    pub(crate) flow: u16,
+    /// Its place in the flow.
+    pub(crate) sequence: u64,
+    /// The flow is put in order.
+    pub(crate) ordered: bool,
+}
+
 #[derive(Debug)]
 enum Place {
     Missing,
@@ -103,7 +114,7 @@ impl Order {
     }
 
     /// Whether this packet would be delivered or held, not dropped: to be asked before fragments are put together.
-    pub(crate) fn wants(&mut self, id: u16, sequence: u64, ordered: bool) -> bool {
+    pub(crate) fn wants(&mut self, Tag { flow: id, sequence, ordered }: Tag) -> bool {
         let Some(flow) = self.flow(id) else { return false };
         if !ordered {
             return !flow.has_seen(sequence);
@@ -112,7 +123,10 @@ impl Order {
             None => flow.late.contains(&sequence),
             Some(ahead) => {
                 ahead < ORDERED_WINDOW
-                    && flow.ring.get(ahead as usize).is_none_or(|place| matches!(place, Place::Missing | Place::Skipped))
+                    && flow
+                        .ring
+                        .get(ahead as usize)
+                        .is_none_or(|place| matches!(place, Place::Missing | Place::Skipped))
             }
         }
     }
@@ -120,9 +134,7 @@ impl Order {
     /// A packet arrived. It, and whatever waited for it, goes to `deliver`.
     pub(crate) fn handle_packet(
         &mut self,
-        id: u16,
-        sequence: u64,
-        ordered: bool,
+        Tag { flow: id, sequence, ordered }: Tag,
         packet: &[u8],
         deliver: &mut PacketBatch,
         pool: &mut Pool,
@@ -194,7 +206,13 @@ impl Order {
     }
 
     /// Gives up on gaps that have been waited for longer than `wait`.
-    pub(crate) fn handle_timeout(&mut self, wait: Duration, deliver: &mut PacketBatch, pool: &mut Pool, now: Timestamp) {
+    pub(crate) fn handle_timeout(
+        &mut self,
+        wait: Duration,
+        deliver: &mut PacketBatch,
+        pool: &mut Pool,
+        now: Timestamp,
+    ) {
         while let Some((since, id)) = self.longest_gap() {
             if now.since(since) < wait {
                 return;
@@ -209,7 +227,10 @@ impl Order {
     }
 
     fn longest_gap(&self) -> Option<(Timestamp, u16)> {
-        self.gapped.iter().filter_map(|id| Some((self.flows.get(usize::from(*id))?.as_ref()?.gap_since, *id))).min()
+        self.gapped
+            .iter()
+            .filter_map(|id| Some((self.flows.get(usize::from(*id))?.as_ref()?.gap_since, *id)))
+            .min()
     }
 
     fn flow(&mut self, id: u16) -> Option<&mut Flow> {

@@ -13,8 +13,8 @@ impl Bench {
 
     fn packet(&mut self, sequence: u64, ordered: bool) -> Vec<u8> {
         let mut deliver = PacketBatch::default();
-        let id = u16::from(!ordered);
-        self.order.handle_packet(id, sequence, ordered, &[sequence as u8; 10], &mut deliver, &mut self.pool, self.now);
+        let tag = Tag { flow: u16::from(!ordered), sequence, ordered };
+        self.order.handle_packet(tag, &[sequence as u8; 10], &mut deliver, &mut self.pool, self.now);
         deliver.iter().map(|(bytes, _)| bytes[0]).collect()
     }
 

@@ -58,8 +58,12 @@ impl Reassembly {
         if !self.partial.contains_key(&key) {
             self.order.push_back(key);
         }
-        let partial =
-            self.partial.entry(key).or_insert_with(|| Partial { bytes: pool.copy(&[]), have: 0, count: None, since: now });
+        let partial = self.partial.entry(key).or_insert_with(|| Partial {
+            bytes: pool.copy(&[]),
+            have: 0,
+            count: None,
+            since: now,
+        });
         let end = index * FRAGMENT_LEN + payload.len();
         if fragment.last {
             partial.count = Some(fragment.index + 1);
@@ -88,7 +92,9 @@ impl Reassembly {
     fn drop_old(&mut self, pool: &mut Pool, now: Timestamp) {
         while let Some(key) = self.order.front().copied() {
             match self.partial.get(&key) {
-                Some(partial) if self.partial.len() < MAX_WAITING && now.since(partial.since) < MAX_WAIT => return,
+                Some(partial) if self.partial.len() < MAX_WAITING && now.since(partial.since) < MAX_WAIT => {
+                    return;
+                }
                 Some(_) => self.forget(key, pool),
                 None => {}
             }
@@ -121,7 +127,11 @@ mod tests {
             let last = fragments.pop().unwrap();
             for (fragment, bytes) in &fragments {
                 for _ in 0..2 {
-                    assert!(reassembly.handle_fragment(2, 9, *fragment, bytes, &mut pool, Timestamp::ZERO).is_none());
+                    assert!(
+                        reassembly
+                            .handle_fragment(2, 9, *fragment, bytes, &mut pool, Timestamp::ZERO)
+                            .is_none()
+                    );
                 }
             }
             let whole = reassembly.handle_fragment(2, 9, last.0, &last.1, &mut pool, Timestamp::ZERO);
@@ -135,8 +145,13 @@ mod tests {
         let mut reassembly = Reassembly::default();
         let last = Fragment { index: 0, last: true };
         let more = Fragment { index: 1, last: false };
-        assert!(reassembly.handle_fragment(0, 1, more, &[0; FRAGMENT_LEN], &mut pool, Timestamp::ZERO).is_none());
-        assert!(reassembly.handle_fragment(0, 2, more, &[0; 7], &mut pool, Timestamp::ZERO).is_none(), "short, but not the last");
+        assert!(
+            reassembly.handle_fragment(0, 1, more, &[0; FRAGMENT_LEN], &mut pool, Timestamp::ZERO).is_none()
+        );
+        assert!(
+            reassembly.handle_fragment(0, 2, more, &[0; 7], &mut pool, Timestamp::ZERO).is_none(),
+            "short, but not the last"
+        );
         assert!(reassembly.handle_fragment(0, 1, last, &[0; 7], &mut pool, Timestamp::ZERO).is_none());
         for sequence in 10..1_000 {
             reassembly.handle_fragment(0, sequence, more, &[0; FRAGMENT_LEN], &mut pool, Timestamp::ZERO);

@@ -64,7 +64,8 @@ impl Store {
     /// Keeps a packet.
     pub(crate) fn keep(&mut self, flow: u16, sequence: u64, bytes: Vec<u8>, now: Timestamp) -> StoreId {
         self.bytes += bytes.len();
-        let stored = Stored { flow, sequence, bytes, first_sent: now, copies: 0, queued: false, fragments: 0 };
+        let stored =
+            Stored { flow, sequence, bytes, first_sent: now, copies: 0, queued: false, fragments: 0 };
         let index = self.free.pop().unwrap_or_else(|| {
             self.entries.push((0, None));
             (self.entries.len() - 1) as u32

@@ -1,7 +1,13 @@
 //! Client and server over a network of fixed delays in memory: the protocol's rules, one by one. Links as they are in the
 //! world are the business of the simulation.
 
-#[allow(unreachable_pub, missing_docs, missing_debug_implementations, reason = "test harness")]
+#[allow(
+    clippy::unwrap_used,
+    unreachable_pub,
+    missing_docs,
+    missing_debug_implementations,
+    reason = "test harness"
+)]
 mod net;
 
 use bondwire_bond::*;
@@ -41,7 +47,8 @@ fn a_link_dies_and_nothing_of_a_stream_is_lost() {
     }
     net.run(Duration::from_secs(1));
     assert_eq!(net.delivered(Side::Server), (0..400).collect::<Vec<_>>());
-    let suspect = net.client_status().paths.iter().any(|p| matches!(p.state, PathState::Suspect | PathState::Down));
+    let suspect =
+        net.client_status().paths.iter().any(|p| matches!(p.state, PathState::Suspect | PathState::Down));
     assert!(suspect);
     net.links[0].up = true;
     net.run(Duration::from_secs(4));
@@ -120,7 +127,12 @@ fn a_copied_packet_from_elsewhere_attracts_no_data() {
     }
     net.run(Duration::from_secs(3));
     assert_eq!(net.delivered(Side::Client), (0..200).collect::<Vec<_>>());
-    assert!(net.mirror_sent > 0 && net.mirror_got <= net.mirror_sent * 3, "{} for {}", net.mirror_got, net.mirror_sent);
+    assert!(
+        net.mirror_sent > 0 && net.mirror_got <= net.mirror_sent * 3,
+        "{} for {}",
+        net.mirror_got,
+        net.mirror_sent
+    );
 }
 
 /// docs/protocol.md, DATA-6.

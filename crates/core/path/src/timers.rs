@@ -4,10 +4,10 @@ use bondwire_units::{Deadline, Timestamp};
 use core::time::Duration;
 
 use crate::AckSummary;
-use crate::receive::SELF_ACK_INTERVAL;
-use crate::rtt::MAX_ACK_DELAY;
 use crate::health::{Health, PathState, SILENT_PACKETS};
 use crate::path::Path;
+use crate::receive::SELF_ACK_INTERVAL;
+use crate::rtt::MAX_ACK_DELAY;
 
 /// How often a path is asked whether it lives while a real-time flow depends on it.
 const REALTIME_PROBE: Duration = Duration::from_millis(100);

@@ -97,16 +97,27 @@ impl Server {
     }
 
     /// Whether this client gets a session.
-    fn judge(&self, record: &ClientRecord, initiation: &Initiation, hello: &ClientHello) -> Result<(), (RejectReason, &'static str)> {
+    fn judge(
+        &self,
+        record: &ClientRecord,
+        initiation: &Initiation,
+        hello: &ClientHello,
+    ) -> Result<(), (RejectReason, &'static str)> {
         if record.revoked {
             return Err((RejectReason::Revoked, "this client was revoked by the server's operator"));
         }
         match record.public_key {
             Some(key) if key != initiation.client => {
-                return Err((RejectReason::InviteUsed, "this invite was used by another client: each client needs its own"));
+                return Err((
+                    RejectReason::InviteUsed,
+                    "this invite was used by another client: each client needs its own",
+                ));
             }
             None if self.unix_secs > record.invite_expires => {
-                return Err((RejectReason::InviteExpired, "this invite has expired: ask the server's operator for a new one"));
+                return Err((
+                    RejectReason::InviteExpired,
+                    "this invite has expired: ask the server's operator for a new one",
+                ));
             }
             _ => {}
         }
@@ -171,7 +182,9 @@ impl Server {
             seed: self.random.bytes(),
         };
         // Only a pinned key has proven that it may raise the timestamp (docs/protocol.md, HS-5); a new one does so when it is pinned.
-        if let Some(known) = self.directory.get_mut(&record.invite_id).filter(|known| known.public_key.is_some()) {
+        if let Some(known) =
+            self.directory.get_mut(&record.invite_id).filter(|known| known.public_key.is_some())
+        {
             known.last_timestamp = known.last_timestamp.max(hello.timestamp);
         }
         if let Some(earlier) = self.pending.remove(&record.invite_id).filter(|pending| !pending.confirmed) {

@@ -281,7 +281,9 @@ impl Server {
         };
         let (v4, v6) = (seat.v4, seat.v6);
         let (config, confirmed) = (&self.config, seat.confirmed);
-        let mut admit = |packet: &[u8]| if confirmed { admits(config, v4, v6, packet) } else { Err(DropReason::NoSession) };
+        let mut admit = |packet: &[u8]| {
+            if confirmed { admits(config, v4, v6, packet) } else { Err(DropReason::NoSession) }
+        };
         let mut delivery = Delivery { batch: deliver, admit: &mut admit };
         if !seat.session.handle_datagram(route, datagram, &mut delivery, now) {
             return;
@@ -401,7 +403,12 @@ impl Server {
 }
 
 /// What a client may send: from its own addresses, and not to other clients unless that is allowed (docs/protocol.md, DATA-6).
-fn admits(config: &ServerConfig, v4: Option<Ipv4Addr>, v6: Option<Ipv6Addr>, packet: &[u8]) -> Result<(), DropReason> {
+fn admits(
+    config: &ServerConfig,
+    v4: Option<Ipv4Addr>,
+    v6: Option<Ipv6Addr>,
+    packet: &[u8],
+) -> Result<(), DropReason> {
     let source = source_address(packet).ok_or(DropReason::BadInnerPacket)?;
     let destination = destination_address(packet).ok_or(DropReason::BadInnerPacket)?;
     let own = match source {
@@ -412,8 +419,12 @@ fn admits(config: &ServerConfig, v4: Option<Ipv4Addr>, v6: Option<Ipv6Addr>, pac
         return Err(DropReason::ForeignSource);
     }
     let neighbour = match destination {
-        IpAddr::V4(to) => config.v4.is_some_and(|(server, len)| to != server && same_network_v4(server, to, len)),
-        IpAddr::V6(to) => config.v6.is_some_and(|(server, len)| to != server && same_network_v6(server, to, len)),
+        IpAddr::V4(to) => {
+            config.v4.is_some_and(|(server, len)| to != server && same_network_v4(server, to, len))
+        }
+        IpAddr::V6(to) => {
+            config.v6.is_some_and(|(server, len)| to != server && same_network_v6(server, to, len))
+        }
     };
     if neighbour && !config.client_to_client { Err(DropReason::ForeignDestination) } else { Ok(()) }
 }

@@ -2,8 +2,8 @@
 
 use crate::store::StoreId;
 use bondwire_units::PathId;
-use bondwire_wire::frame::PathStatus as StatusFrame;
 use bondwire_wire::Mode;
+use bondwire_wire::frame::PathStatus as StatusFrame;
 
 /// How many items one packet may carry; what does not fit goes into the next.
 pub(crate) const MAX_ITEMS: usize = 4;

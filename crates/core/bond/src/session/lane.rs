@@ -110,13 +110,16 @@ pub(crate) struct Lane {
 
 impl Lane {
     /// A path to `route` that still has to prove itself.
-    pub(crate) fn new(id: PathId, route: Route, link_mtu: usize, challenge: Challenge, server: bool, now: Timestamp) -> Self {
+    pub(crate) fn new(
+        id: PathId,
+        route: Route,
+        link_mtu: usize,
+        challenge: Challenge,
+        server: bool,
+        now: Timestamp,
+    ) -> Self {
         let overhead = overhead(route.remote);
-        let config = PathConfig {
-            mtu: link_mtu.saturating_sub(overhead),
-            overhead,
-            seed: u64::from(id.0),
-        };
+        let config = PathConfig { mtu: link_mtu.saturating_sub(overhead), overhead, seed: u64::from(id.0) };
         Self {
             id,
             path: Path::new(config, now),

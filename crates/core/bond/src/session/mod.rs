@@ -22,13 +22,13 @@ use crate::reassembly::Reassembly;
 use crate::store::{Store, StoreId};
 use crate::types::{Counters, DropReason, PathChange, PathStatus, Route};
 use bondwire_crypto::SessionKeys;
-use bondwire_packet::{PacketInfo, PacketBatch};
+use bondwire_packet::{PacketBatch, PacketInfo};
 use bondwire_units::{ByteCount, LinkId, PathId, SessionId, Timestamp};
 use bondwire_wire::{CloseCode, Mode};
 use content::{Content, Control};
 use core::time::Duration;
-pub(crate) use lane::Lane;
 use lane::Challenge;
+pub(crate) use lane::Lane;
 use std::collections::{BTreeSet, VecDeque};
 
 /// Paths that may be open at a time.

@@ -3,11 +3,14 @@
 use super::content::{Content, Control, Item};
 use super::lane::{Challenge, Lane, overhead};
 use super::{Delivery, MAX_PATHS, Role, Session, SessionEvent};
+use crate::order::Tag;
 use crate::types::{DropReason, Route};
 use bondwire_path::{AckInfo, PathState};
 use bondwire_units::{PathId, Timestamp};
 use bondwire_wire::frame::PathState as PeerState;
-use bondwire_wire::{Ack, Data, DataHeader, Frame, Frames, HEADER_LEN, Mode, PathStatus, expand_packet_number, expand_sequence};
+use bondwire_wire::{
+    Ack, Data, DataHeader, Frame, Frames, HEADER_LEN, Mode, PathStatus, expand_packet_number, expand_sequence,
+};
 use core::time::Duration;
 
 /// A server takes path ids that are at most so far above the highest that it knows.
@@ -26,7 +29,13 @@ impl Session {
             Ok((index, plain)) => {
                 self.last_received = now;
                 let bytes = datagram.len() + overhead(route.remote);
-                let eliciting = self.handle_frames(index, route, &datagram[HEADER_LEN..HEADER_LEN + plain.len], delivery, now);
+                let eliciting = self.handle_frames(
+                    index,
+                    route,
+                    &datagram[HEADER_LEN..HEADER_LEN + plain.len],
+                    delivery,
+                    now,
+                );
                 if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.id == plain.path) {
                     lane.path.on_packet_received(plain.number, eliciting, now);
                     self.on_address(plain, route, bytes, now);
@@ -41,7 +50,12 @@ impl Session {
     }
 
     /// Finds the path, checks for replay, opens. Creates a path that the client has opened (docs/protocol.md, PATH-1).
-    fn open(&mut self, route: Route, datagram: &mut [u8], now: Timestamp) -> Result<(usize, Opened), DropReason> {
+    fn open(
+        &mut self,
+        route: Route,
+        datagram: &mut [u8],
+        now: Timestamp,
+    ) -> Result<(usize, Opened), DropReason> {
         let header = DataHeader::decode(datagram).map_err(|_| DropReason::Malformed)?;
         let known = self.lanes.iter().position(|lane| lane.id == header.path);
         let fresh = known.is_none();
@@ -164,7 +178,8 @@ impl Session {
             ranges: ack.ranges(),
         };
         let (mut acked, mut lost) = (core::mem::take(&mut self.acked), core::mem::take(&mut self.lost));
-        let result = self.lanes[index].path.handle_ack(info, arrived_on == ack.path, &mut acked, &mut lost, now);
+        let result =
+            self.lanes[index].path.handle_ack(info, arrived_on == ack.path, &mut acked, &mut lost, now);
         if result.is_err() {
             // docs/protocol.md, FRAME-2
             self.events.push_back(SessionEvent::Fatal("the peer acknowledged what was never sent"));
@@ -307,15 +322,17 @@ impl Session {
             return;
         };
         let sequence = expand_sequence(data.sequence, expected);
+        let tag = Tag { flow: data.flow, sequence, ordered: data.ordered };
         let whole;
         let packet = match data.fragment {
             None => data.payload,
             Some(fragment) => {
-                if !self.order.wants(data.flow, sequence, data.ordered) {
+                if !self.order.wants(tag) {
                     return;
                 }
                 let pool = &mut self.pool;
-                let complete = self.reassembly.handle_fragment(data.flow, sequence, fragment, data.payload, pool, now);
+                let complete =
+                    self.reassembly.handle_fragment(data.flow, sequence, fragment, data.payload, pool, now);
                 let Some(complete) = complete else { return };
                 whole = complete;
                 &whole[..]
@@ -329,7 +346,7 @@ impl Session {
             }
             return;
         }
-        self.order.handle_packet(data.flow, sequence, data.ordered, packet, delivery.batch, &mut self.pool, now);
+        self.order.handle_packet(tag, packet, delivery.batch, &mut self.pool, now);
     }
 }
 

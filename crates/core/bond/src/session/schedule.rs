@@ -21,7 +21,10 @@ impl Session {
     /// The paths in use, as indices: useful ones, or, if there are none, any that are alive.
     fn usable(&self) -> impl Iterator<Item = (usize, &Lane)> {
         let any_useful = self.lanes.iter().any(Lane::is_useful);
-        self.lanes.iter().enumerate().filter(move |(_, lane)| if any_useful { lane.is_useful() } else { lane.is_active() })
+        self.lanes
+            .iter()
+            .enumerate()
+            .filter(move |(_, lane)| if any_useful { lane.is_useful() } else { lane.is_active() })
     }
 
     /// The path on which a packet of `size` bytes that must not wait arrives first.
@@ -34,7 +37,9 @@ impl Session {
 
     /// The path for a frame that is not subject to congestion control (an acknowledgement).
     pub(super) fn pick_quickest(&self, now: Timestamp) -> Option<usize> {
-        self.usable().min_by_key(|(_, lane)| (lane.doubted, lane.path.arrival_after(0, now))).map(|(index, _)| index)
+        self.usable()
+            .min_by_key(|(_, lane)| (lane.doubted, lane.path.arrival_after(0, now)))
+            .map(|(index, _)| index)
     }
 
     /// The path for the next packet of a flow that had up to `demand` bytes waiting lately; none if it is better to wait.
@@ -45,8 +50,10 @@ impl Session {
             .min_by_key(|(_, lane)| lane.path.arrival_after(size, now))?;
         let delay = candidate.path.arrival_after(size, now);
         let quicker = |lane: &Lane| delay_of(lane).is_some_and(|d| Some(d) < delay_of(candidate));
-        let rate: Bitrate = self.usable().filter(|(_, l)| quicker(l)).map(|(_, l)| l.path.delivery_rate()).sum();
-        let Some(quickest) = self.usable().filter(|(_, l)| quicker(l)).filter_map(|(_, l)| delay_of(l)).min() else {
+        let rate: Bitrate =
+            self.usable().filter(|(_, l)| quicker(l)).map(|(_, l)| l.path.delivery_rate()).sum();
+        let Some(quickest) = self.usable().filter(|(_, l)| quicker(l)).filter_map(|(_, l)| delay_of(l)).min()
+        else {
             return Some(index);
         };
         if rate == Bitrate::ZERO {

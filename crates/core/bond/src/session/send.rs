@@ -266,7 +266,13 @@ impl Session {
     }
 
     /// Sends a stored packet on a path: whole, or in fragments where it does not fit (docs/protocol.md, DATA-5).
-    fn send_stored(&mut self, index: usize, id: crate::store::StoreId, out: &mut DatagramBatch, now: Timestamp) {
+    fn send_stored(
+        &mut self,
+        index: usize,
+        id: crate::store::StoreId,
+        out: &mut DatagramBatch,
+        now: Timestamp,
+    ) {
         let Some(stored) = self.store.get_mut(id) else { return };
         let (flow, sequence, len) = (stored.flow, stored.sequence, stored.bytes.len());
         let whole = len + DATA_HEADER_MIN <= self.room(index);
@@ -295,7 +301,15 @@ impl Session {
     }
 
     /// Sends an inner packet that is not kept.
-    fn send_once(&mut self, index: usize, flow: u16, sequence: u64, bytes: &[u8], out: &mut DatagramBatch, now: Timestamp) {
+    fn send_once(
+        &mut self,
+        index: usize,
+        flow: u16,
+        sequence: u64,
+        bytes: &[u8],
+        out: &mut DatagramBatch,
+        now: Timestamp,
+    ) {
         let len = bytes.len();
         let whole = len + DATA_HEADER_MIN <= self.room(index);
         let count = if whole { 1 } else { len.div_ceil(FRAGMENT_LEN) };
@@ -304,7 +318,8 @@ impl Session {
             let range = if whole { 0..len } else { part * FRAGMENT_LEN..len.min((part + 1) * FRAGMENT_LEN) };
             let room = self.room(index);
             self.send_packet(index, room, out, now, |_, w| {
-                write_data(w, flow, sequence, false, fragment, &bytes[range]).then_some((true, Content::default()))
+                write_data(w, flow, sequence, false, fragment, &bytes[range])
+                    .then_some((true, Content::default()))
             });
         }
     }
@@ -445,7 +460,9 @@ impl Session {
         for index in 0..self.lanes.len() {
             if self.lanes[index].challenge.is_none() {
                 let room = self.room(index);
-                self.send_packet(index, room, out, now, |_, w| w.close(code, text).then_some((false, Content::default())));
+                self.send_packet(index, room, out, now, |_, w| {
+                    w.close(code, text).then_some((false, Content::default()))
+                });
             }
         }
     }
@@ -469,6 +486,8 @@ fn write_data(
     fragment: Option<Fragment>,
     payload: &[u8],
 ) -> bool {
-    debug_assert!(payload.len() + DATA_HEADER_MIN + DATA_LENGTH_LEN + DATA_FRAGMENT_LEN <= usize::from(u16::MAX));
+    debug_assert!(
+        payload.len() + DATA_HEADER_MIN + DATA_LENGTH_LEN + DATA_FRAGMENT_LEN <= usize::from(u16::MAX)
+    );
     writer.data_header(flow, sequence as u32, ordered, fragment, None) && writer.bytes(payload)
 }

@@ -47,7 +47,10 @@ impl Session {
         if self.close.is_some() {
             return None;
         }
-        let mut next = self.order.poll_deadline(self.order_wait()).map(|at| Deadline::new(at, "a gap has been waited for"));
+        let mut next = self
+            .order
+            .poll_deadline(self.order_wait())
+            .map(|at| Deadline::new(at, "a gap has been waited for"));
         if self.is_alive() {
             next = Deadline::earliest(next, self.keys.poll_deadline());
         }
@@ -93,11 +96,17 @@ impl Session {
             // docs/protocol.md, DATA-7
             match self.control.back_mut() {
                 Some(Control::Skip { flow, first, count })
-                    if *flow == stored.flow && *first + u64::from(*count) == stored.sequence && *count < u16::MAX =>
+                    if *flow == stored.flow
+                        && *first + u64::from(*count) == stored.sequence
+                        && *count < u16::MAX =>
                 {
                     *count += 1;
                 }
-                _ => self.control.push_back(Control::Skip { flow: stored.flow, first: stored.sequence, count: 1 }),
+                _ => self.control.push_back(Control::Skip {
+                    flow: stored.flow,
+                    first: stored.sequence,
+                    count: 1,
+                }),
             }
             self.counters.given_up += 1;
             self.pool.give_back(stored.bytes);

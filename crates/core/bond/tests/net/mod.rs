@@ -131,7 +131,12 @@ impl Net {
             client: client(3, 0, secret(1).public(), now),
             server: server(4, record.clone(), now),
             links: (0..links)
-                .map(|i| Link { up: true, delay: Duration::from_millis(10 + 15 * i as u64), port: 5_000 + 100 * i as u16, mtu: 1_500 })
+                .map(|i| Link {
+                    up: true,
+                    delay: Duration::from_millis(10 + 15 * i as u64),
+                    port: 5_000 + 100 * i as u16,
+                    mtu: 1_500,
+                })
                 .collect(),
             record,
             client_events: Vec::new(),
@@ -270,12 +275,16 @@ impl Net {
             let mut batch = DatagramBatch::default();
             match wire {
                 Wire::ToServer(from) => {
-                    batch.push(&datagram, Route { link: LinkId(0), local: Some(server_address().ip()), remote: from });
+                    batch.push(
+                        &datagram,
+                        Route { link: LinkId(0), local: Some(server_address().ip()), remote: from },
+                    );
                     self.server.handle_datagrams(&mut batch, &mut deliver, self.now);
                     collect(&mut deliver, &mut self.to_server);
                 }
                 Wire::ToClient(link) => {
-                    batch.push(&datagram, Route { link: LinkId(link), local: None, remote: server_address() });
+                    batch
+                        .push(&datagram, Route { link: LinkId(link), local: None, remote: server_address() });
                     self.client.handle_datagrams(&mut batch, &mut deliver, self.now);
                     collect(&mut deliver, &mut self.to_client);
                 }
@@ -307,7 +316,10 @@ impl Net {
                     self.mirror_sent += datagram.len() + 28;
                     // The mirror is quicker than the link.
                     self.order += 1;
-                    self.wire.insert((self.now, self.order), (Wire::ToServer(mirror_address()), datagram.to_vec()));
+                    self.wire.insert(
+                        (self.now, self.order),
+                        (Wire::ToServer(mirror_address()), datagram.to_vec()),
+                    );
                 }
             }
             for (datagram, route) in down.iter() {
@@ -370,7 +382,8 @@ impl Net {
                 let at = next() as usize % datagram.len();
                 datagram[at] ^= 1 << (next() % 8);
             }
-            let (mut batch, mut deliver, mut out) = (DatagramBatch::default(), PacketBatch::default(), DatagramBatch::default());
+            let (mut batch, mut deliver, mut out) =
+                (DatagramBatch::default(), PacketBatch::default(), DatagramBatch::default());
             batch.push(&datagram, Route { link: LinkId(0), local: None, remote: from });
             self.server.handle_datagrams(&mut batch.clone(), &mut deliver, self.now);
             self.client.handle_datagrams(&mut batch, &mut deliver, self.now);

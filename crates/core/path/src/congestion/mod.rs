@@ -163,7 +163,11 @@ impl Congestion {
     /// measure of the link.
     fn believed(&self) -> f64 {
         let rate = self.bandwidth.get();
-        if self.phase.is_startup() { rate.max(self.initial_window() / self.pipe.as_secs_f64().max(0.001)) } else { rate }
+        if self.phase.is_startup() {
+            rate.max(self.initial_window() / self.pipe.as_secs_f64().max(0.001))
+        } else {
+            rate
+        }
     }
 
     fn initial_window(&self) -> f64 {
@@ -176,7 +180,8 @@ impl Congestion {
             return INITIAL_PACKETS * self.packet;
         }
         let pipe = self.pipe.as_secs_f64() + MAX_ACK_DELAY.as_secs_f64();
-        let bytes = self.believed() * self.compensation * (self.window_gain * pipe + self.slack.as_secs_f64());
+        let bytes =
+            self.believed() * self.compensation * (self.window_gain * pipe + self.slack.as_secs_f64());
         (bytes as usize).max(MIN_PACKETS * self.packet)
     }
 

@@ -19,8 +19,8 @@ use super::watch::Watch;
 /// Where the web host listens.
 const PORT: u16 = 8080;
 /// How long each link is measured alone, and how much of the beginning does not count.
-const SINGLE: Duration = Duration::from_secs(4);
-const SINGLE_START_UP: Duration = Duration::from_millis(1_500);
+const SINGLE: Duration = Duration::from_secs(6);
+const SINGLE_START_UP: Duration = Duration::from_millis(3_000);
 /// How long after a cut a gap is taken for its consequence.
 const AFTER_CUT: Duration = Duration::from_secs(2);
 /// What the rate of this moment is the mean of.
