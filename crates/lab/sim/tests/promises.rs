@@ -14,7 +14,7 @@ use bondwire_wire::Mode;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn profile(name: &str) -> Scenario {
-    Scenario::builtin(name).unwrap()
+    Scenario::builtin(name).expect("a built-in profile")
 }
 
 /// A profile with events: (milliseconds, link, what).
@@ -28,13 +28,13 @@ fn with_events(name: &str, events: &[(u64, usize, Action)]) -> Scenario {
 }
 
 fn connected(scenario: &Scenario, mode: Mode) -> World<Bonded> {
-    let mut world = report::connected(scenario, mode, MEMORY, scenario.seed).unwrap();
+    let mut world = report::connected(scenario, mode, MEMORY, scenario.seed).expect("connects");
     world.run_for(SECOND / 2);
     world
 }
 
 fn add_tcp(world: &mut World<Bonded>, direction: Direction) -> FlowId {
-    let mtu = world.network.mtu(world.now()).unwrap();
+    let mtu = world.network.mtu(world.now()).expect("connected");
     world.add_flow(FlowConfig::tcp(direction, mtu))
 }
 

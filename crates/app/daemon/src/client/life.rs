@@ -252,7 +252,8 @@ impl Life {
             ClientEvent::Replaced => return Err(explain::replaced()),
             ClientEvent::VersionMismatch(versions) => self.versions = Some(versions),
             ClientEvent::PathState(change) => {
-                let link = self.used.get(&change.link.0).map_or("?", |link| link.name.as_str());
+                let link = self.watcher.links().find(|link| link.index == change.link.0);
+                let link = link.map_or("(gone)", |link| link.name.as_str());
                 tracing::info!("link `{link}`: {:?} -> {:?}", change.from, change.to);
             }
             // The data plane keeps this one to itself.

@@ -64,7 +64,7 @@ pub fn up(folders: &Folders, options: UpOptions, ready: impl FnOnce()) -> Result
     let meeting = Arc::new(Meeting::new(view::first(&config, &identity), waker.clone()));
     let _control = ControlServer::start(&folders.socket, Arc::clone(&meeting) as _)?;
     if let Some(remark) = config.mode.remark() {
-        tracing::warn!("{remark}");
+        tracing::info!("{remark}");
     }
     let changes = tunnel::begin(&folders.state)?;
     let choice = LinkChoice::new(config.links.chosen.clone(), Network::own_devices(&config.tunnel));

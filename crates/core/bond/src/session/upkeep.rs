@@ -4,7 +4,7 @@ use super::content::{Control, Item};
 use super::{Delivery, Session, SessionEvent};
 use crate::types::PathChange;
 use bondwire_path::{PathState, Traffic};
-use bondwire_units::{Deadline, Timestamp};
+use bondwire_units::{Bitrate, Deadline, Timestamp};
 use bondwire_wire::frame::{PathState as PeerState, PathStatus};
 use core::time::Duration;
 
@@ -123,8 +123,16 @@ impl Session {
 
     /// Keeps a path out of use that loses so much that the bond is better without it, and tries it again later.
     fn judge(&mut self, index: usize, now: Timestamp) {
-        let others = self.lanes.iter().enumerate().any(|(i, lane)| i != index && lane.is_useful());
+        // Paths that together carry less than this one do not replace it, however much it loses.
+        let rest: Bitrate = self
+            .lanes
+            .iter()
+            .enumerate()
+            .filter(|(i, lane)| *i != index && lane.is_useful())
+            .map(|(_, lane)| lane.path.delivery_rate())
+            .sum();
         let lane = &mut self.lanes[index];
+        let others = rest > Bitrate::ZERO && rest >= lane.path.delivery_rate();
         if lane.demotion.active {
             if now >= lane.demotion.until || !others {
                 lane.demotion.active = false;

@@ -1,10 +1,8 @@
 //! Everything that needs no daemon and no network: from `server init` to `join`, and how each of them fails.
 
-mod common;
-
 use std::os::unix::fs::PermissionsExt;
 
-use common::{Place, Ran, assert_golden, bondwire};
+use crate::common::{Place, Ran, assert_golden, bondwire};
 
 const INIT: [&str; 6] = ["server", "init", "--endpoint", "vpn.example.org:4433", "--network", "10.99.0.0/24"];
 

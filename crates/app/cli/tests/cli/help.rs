@@ -1,8 +1,6 @@
 //! The reference of the command line: what can be typed, as golden files.
 
-mod common;
-
-use common::{Ran, assert_golden, bondwire};
+use crate::common::{Ran, assert_golden, bondwire};
 
 #[test]
 fn help_texts() {

@@ -5,19 +5,19 @@ use std::process::{Command, Output, Stdio};
 
 /// A place with its own configuration, state and socket.
 #[derive(Debug)]
-pub struct Place {
+pub(crate) struct Place {
     /// Removed in the end.
-    pub dir: tempfile::TempDir,
+    pub(crate) dir: tempfile::TempDir,
 }
 
 impl Place {
     /// An empty one.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { dir: tempfile::tempdir().expect("a directory") }
     }
 
     /// The binary with this place's folders and these arguments.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = bondwire(args);
         let at = |name: &str| self.dir.path().join(name);
         command.arg("--config-dir").arg(at("etc")).arg("--state-dir").arg(at("var")).arg("--socket").arg(at("sock"));
@@ -25,25 +25,25 @@ impl Place {
     }
 
     /// Runs it to its end.
-    pub fn run(&self, args: &[&str]) -> Ran {
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
         Ran::from(self.command(args).output().expect("it runs"))
     }
 
     /// A path in the place.
-    pub fn path(&self, name: &str) -> std::path::PathBuf {
+    pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
         self.dir.path().join(name)
     }
 }
 
 /// What a run gave.
 #[derive(Debug)]
-pub struct Ran {
+pub(crate) struct Ran {
     /// The exit code.
-    pub code: Option<i32>,
+    pub(crate) code: Option<i32>,
     /// All of stdout.
-    pub stdout: String,
+    pub(crate) stdout: String,
     /// All of stderr.
-    pub stderr: String,
+    pub(crate) stderr: String,
 }
 
 impl From<Output> for Ran {
@@ -57,14 +57,14 @@ impl From<Output> for Ran {
 }
 
 /// The binary with these arguments.
-pub fn bondwire(args: &[&str]) -> Command {
+pub(crate) fn bondwire(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bondwire"));
     command.args(args).stdin(Stdio::null()).env_remove("RUST_LOG").env("COLUMNS", "100");
     command
 }
 
 /// Compares a text with a file below `tests/golden`; `UPDATE_GOLDEN=1` writes the file.
-pub fn assert_golden(name: &str, text: &str) {
+pub(crate) fn assert_golden(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, text).expect("written");
