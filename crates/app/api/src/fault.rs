@@ -57,19 +57,31 @@ impl Fault {
     }
 
     /// Something that the caller may not do.
-    pub fn permission(what: impl Into<String>, why: impl Into<String>, what_to_do: impl Into<String>) -> Self {
+    pub fn permission(
+        what: impl Into<String>,
+        why: impl Into<String>,
+        what_to_do: impl Into<String>,
+    ) -> Self {
         Self { kind: FaultKind::Permission, ..Self::failed(what, why, what_to_do) }
     }
 
     /// Another side that did not answer.
-    pub fn unreachable(what: impl Into<String>, why: impl Into<String>, what_to_do: impl Into<String>) -> Self {
+    pub fn unreachable(
+        what: impl Into<String>,
+        why: impl Into<String>,
+        what_to_do: impl Into<String>,
+    ) -> Self {
         Self { kind: FaultKind::Unreachable, ..Self::failed(what, why, what_to_do) }
     }
 
     /// A failed system call: no permission is told apart from all else, and its remedy is to become root.
     pub fn from_io(what: impl Into<String>, error: &std::io::Error, what_to_do: impl Into<String>) -> Self {
         if error.kind() == std::io::ErrorKind::PermissionDenied {
-            return Self::permission(what, error.to_string(), "run it as root (sudo), or as the owner of that file");
+            return Self::permission(
+                what,
+                error.to_string(),
+                "run it as root (sudo), or as the owner of that file",
+            );
         }
         Self::failed(what, error.to_string(), what_to_do)
     }

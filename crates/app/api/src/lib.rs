@@ -23,7 +23,9 @@ pub use client::ControlClient;
 pub use fault::{Fault, FaultKind};
 pub use listener::{MAX_CONNECTIONS, SocketLock};
 pub use server::{Control, ControlServer, MAX_BODY};
-pub use types::{ClientEntry, ClientState, Clients, Info, LinkStatus, Mode, ModeAnswer, ModeChange, Role, Status, Totals};
+pub use types::{
+    ClientEntry, ClientState, Clients, Info, LinkStatus, Mode, ModeAnswer, ModeChange, Role, Status, Totals,
+};
 
 #[cfg(test)]
 mod tests;

@@ -49,8 +49,13 @@ impl SocketLock {
         // time it is locked; each turn of this loop needs another daemon to have come or gone in between.
         let mut glances = 0;
         for _ in 0..100 {
-            let mut file =
-                OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o644).open(path)?;
+            let mut file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o644)
+                .open(path)?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 // A glance by `holder` looks like an owner for a moment.
@@ -138,7 +143,9 @@ pub(crate) fn bind_socket(path: &Path) -> Result<(BoundSocket, StdListener), Fau
         Ok(found) if std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()) => {
             std::fs::remove_file(path).map_err(|error| Fault::from_io(what(), &error, advice))?;
         }
-        Ok(_) => return Err(Fault::failed(what(), "there is a file of that name which is no socket", advice)),
+        Ok(_) => {
+            return Err(Fault::failed(what(), "there is a file of that name which is no socket", advice));
+        }
         Err(_) => {}
     }
     let listener = bind_private(path).map_err(|errno| Fault::from_io(what(), &errno.into(), advice))?;
@@ -160,7 +167,8 @@ fn bind_private(path: &Path) -> rustix::io::Result<StdListener> {
 }
 
 fn second_instance(path: &Path, pid: u32) -> Fault {
-    let who = if pid == 0 { "another bondwire".to_owned() } else { format!("another bondwire (process {pid})") };
+    let who =
+        if pid == 0 { "another bondwire".to_owned() } else { format!("another bondwire (process {pid})") };
     Fault::failed(
         "bondwire is running already",
         format!("{who} holds {}", path.display()),
@@ -220,7 +228,11 @@ pub(crate) struct Connection {
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }

@@ -102,7 +102,9 @@ fn router(control: Shared) -> Router {
         .route("/v1/clients", get(|State(control): State<Shared>| async move { answer(control.clients()) }))
         .route("/v1/mode", put(set_mode))
         .route("/v1/down", post(down))
-        .fallback(|| async { refuse(StatusCode::NOT_FOUND, "there is no such route", "the routes are below /v1") })
+        .fallback(|| async {
+            refuse(StatusCode::NOT_FOUND, "there is no such route", "the routes are below /v1")
+        })
         .method_not_allowed_fallback(|| async {
             refuse(StatusCode::METHOD_NOT_ALLOWED, "this route has another method", "see the list of routes")
         })

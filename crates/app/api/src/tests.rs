@@ -86,8 +86,19 @@ fn the_names_that_scripts_rely_on() {
     }
     let link = &json["links"][0];
     for name in [
-        "name", "kind", "priority", "state", "rtt_ms", "loss", "tx_bps", "rx_bps", "capacity_up_bps",
-        "capacity_down_bps", "bytes_tx", "bytes_rx", "mtu",
+        "name",
+        "kind",
+        "priority",
+        "state",
+        "rtt_ms",
+        "loss",
+        "tx_bps",
+        "rx_bps",
+        "capacity_up_bps",
+        "capacity_down_bps",
+        "bytes_tx",
+        "bytes_rx",
+        "mtu",
     ] {
         assert!(link.get(name).is_some(), "{name}");
     }
@@ -156,7 +167,10 @@ fn wrong_requests_get_the_one_form_of_error() {
     let _server = ControlServer::start(&path, Fake::new()).expect("a socket");
     for (request, status) in [
         ("GET /nowhere HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", "404"),
-        ("PUT /v1/mode HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 16\r\n\r\n{\"mode\":\"turbo\"}", "422"),
+        (
+            "PUT /v1/mode HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 16\r\n\r\n{\"mode\":\"turbo\"}",
+            "422",
+        ),
         ("DELETE /v1/mode HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", "405"),
     ] {
         let mut stream = std::os::unix::net::UnixStream::connect(&path).expect("connected");

@@ -33,7 +33,9 @@ impl Mode {
     /// What has to be said to someone who chooses this mode, if anything.
     pub const fn remark(self) -> Option<&'static str> {
         match self {
-            Self::Streaming => Some("mode `streaming` does what `speed` does for now: real-time flows are not protected by copies yet"),
+            Self::Streaming => Some(
+                "mode `streaming` does what `speed` does for now: real-time flows are not protected by copies yet",
+            ),
             Self::Speed | Self::Redundant => None,
         }
     }

@@ -53,7 +53,11 @@ pub(crate) struct Global {
 impl Global {
     /// The three places.
     pub(crate) fn folders(&self) -> Folders {
-        Folders { config: self.config_dir.clone(), state: self.state_dir.clone(), socket: self.socket.clone() }
+        Folders {
+            config: self.config_dir.clone(),
+            state: self.state_dir.clone(),
+            socket: self.socket.clone(),
+        }
     }
 }
 

@@ -15,10 +15,19 @@ pub(crate) fn say(text: &str) {
 }
 
 /// Writes the object under `--json`, else the text that `text` makes of it.
-pub(crate) fn answer<T: Serialize>(global: &Global, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), Fault> {
+pub(crate) fn answer<T: Serialize>(
+    global: &Global,
+    value: &T,
+    text: impl FnOnce(&T) -> String,
+) -> Result<(), Fault> {
     if global.json {
-        let mut json = serde_json::to_string(value)
-            .map_err(|error| Fault::failed("cannot write the answer as JSON", error.to_string(), "report this as a fault of bondwire"))?;
+        let mut json = serde_json::to_string(value).map_err(|error| {
+            Fault::failed(
+                "cannot write the answer as JSON",
+                error.to_string(),
+                "report this as a fault of bondwire",
+            )
+        })?;
         json.push('\n');
         say(&json);
     } else {
@@ -96,6 +105,9 @@ mod tests {
         assert_eq!(rate(39_240_000), "39.2 Mbit/s");
         assert_eq!(rate(0), "0 kbit/s");
         assert_eq!(amount(1_500_000_000), "1.50 GB");
-        assert_eq!((span(59), span(61), span(7_260), span(90_000)), ("59 s".into(), "1 min 1 s".into(), "2 h 1 min".into(), "1 d 1 h".into()));
+        assert_eq!(
+            (span(59), span(61), span(7_260), span(90_000)),
+            ("59 s".into(), "1 min 1 s".into(), "2 h 1 min".into(), "1 d 1 h".into())
+        );
     }
 }

@@ -111,7 +111,9 @@ impl Directory {
     /// A client's largest timestamp.
     pub(crate) fn on_timestamp(&mut self, invite_id: [u8; 8], timestamp: u64) {
         if let Err(fault) = self.timestamps.note(invite_id, timestamp) {
-            tracing::error!("a client's handshake was not written down, and could be replayed after a restart: {fault}");
+            tracing::error!(
+                "a client's handshake was not written down, and could be replayed after a restart: {fault}"
+            );
         }
     }
 

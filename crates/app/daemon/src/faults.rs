@@ -21,7 +21,11 @@ pub(crate) fn engine(error: &EngineError) -> Fault {
 
 /// The data plane has ended, and nobody has asked for it.
 pub(crate) fn engine_ended() -> Fault {
-    Fault::failed("the data plane has stopped", "it ended by itself", "start bondwire again, and report it as a fault")
+    Fault::failed(
+        "the data plane has stopped",
+        "it ended by itself",
+        "start bondwire again, and report it as a fault",
+    )
 }
 
 /// The lower crates write what happened on the first line, and what to do on the next ones.

@@ -66,14 +66,20 @@ impl LinkChoice {
                 Some(near) => format!("did you mean `{near}`? {known}"),
                 None => known,
             };
-            return Err(Fault::usage(format!("there is no link `{name}`"), "no interface of this machine has that name", remedy));
+            return Err(Fault::usage(
+                format!("there is no link `{name}`"),
+                "no interface of this machine has that name",
+                remedy,
+            ));
         }
         if there().any(|link| self.uses(link)) {
             return Ok(there().filter(|link| self.is_named(&link.name)).filter_map(obstacle).collect());
         }
         let mut reasons: Vec<String> = there()
             .filter(|link| self.named.is_empty() || self.is_named(&link.name))
-            .map(|link| obstacle(link).unwrap_or_else(|| format!("link `{}` has no default route", link.name)))
+            .map(|link| {
+                obstacle(link).unwrap_or_else(|| format!("link `{}` has no default route", link.name))
+            })
             .collect();
         if reasons.is_empty() {
             reasons.push("this machine has no links".to_owned());
@@ -129,7 +135,10 @@ mod tests {
     }
 
     fn choice(names: &[&str]) -> LinkChoice {
-        LinkChoice::new(names.iter().map(|name| name.parse().expect("good")).collect(), vec!["bondwire0".into()])
+        LinkChoice::new(
+            names.iter().map(|name| name.parse().expect("good")).collect(),
+            vec!["bondwire0".into()],
+        )
     }
 
     #[test]
@@ -157,10 +166,15 @@ mod tests {
         let local = Link { gateway4: None, ..link("lan0") };
         let off = Link { is_up: false, ..link("wan1") };
         let all = choice(&[]);
-        assert!(all.uses(&link("wan0")) && !all.uses(&local) && !all.uses(&off) && !all.uses(&link("bondwire0")));
+        assert!(
+            all.uses(&link("wan0")) && !all.uses(&local) && !all.uses(&off) && !all.uses(&link("bondwire0"))
+        );
         assert!(choice(&["lan0"]).uses(&local), "a named link needs no default route");
         assert!(all.check(&[link("wan0"), local.clone(), off.clone()]).expect("one is there").is_empty());
         let fault = all.check(&[local, off]).expect_err("none is there");
-        assert!(fault.why.contains("`lan0` has no default route") && fault.why.contains("`wan1` is switched off"), "{fault}");
+        assert!(
+            fault.why.contains("`lan0` has no default route") && fault.why.contains("`wan1` is switched off"),
+            "{fault}"
+        );
     }
 }

@@ -119,7 +119,8 @@ impl Network4 {
 
     /// Whether an address belongs to the network.
     pub fn contains(self, address: Ipv4Addr) -> bool {
-        address.to_bits() >> (32 - u32::from(self.prefix)) == self.address.to_bits() >> (32 - u32::from(self.prefix))
+        address.to_bits() >> (32 - u32::from(self.prefix))
+            == self.address.to_bits() >> (32 - u32::from(self.prefix))
     }
 }
 
@@ -127,7 +128,8 @@ impl FromStr for Network4 {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let fail = || format!("`{}` is not an IPv4 network: write it as `10.99.0.0/24`", text.escape_default());
+        let fail =
+            || format!("`{}` is not an IPv4 network: write it as `10.99.0.0/24`", text.escape_default());
         let (address, prefix) = text.split_once('/').ok_or_else(fail)?;
         let address: Ipv4Addr = address.parse().map_err(|_| fail())?;
         let prefix: u8 = prefix.parse().map_err(|_| fail())?;
@@ -136,7 +138,9 @@ impl FromStr for Network4 {
         }
         let base = Ipv4Addr::from_bits(address.to_bits() & (u32::MAX << (32 - u32::from(prefix))));
         if base != address {
-            return Err(format!("`{text}` is an address in a network, not a network: did you mean `{base}/{prefix}`?"));
+            return Err(format!(
+                "`{text}` is an address in a network, not a network: did you mean `{base}/{prefix}`?"
+            ));
         }
         Ok(Self { address, prefix })
     }
@@ -169,7 +173,9 @@ impl Network6 {
     /// The address of the client with this index; none if the network has not so many.
     pub fn client(self, index: u32) -> Option<Ipv6Addr> {
         let hosts = 1_u128 << (128 - u32::from(self.prefix)).min(127);
-        (2..hosts).contains(&u128::from(index)).then(|| Ipv6Addr::from_bits(self.address.to_bits() + u128::from(index)))
+        (2..hosts)
+            .contains(&u128::from(index))
+            .then(|| Ipv6Addr::from_bits(self.address.to_bits() + u128::from(index)))
     }
 }
 
@@ -177,16 +183,21 @@ impl FromStr for Network6 {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let fail = || format!("`{}` is not an IPv6 network: write it as `fd99:1:2:3::/64`", text.escape_default());
+        let fail =
+            || format!("`{}` is not an IPv6 network: write it as `fd99:1:2:3::/64`", text.escape_default());
         let (address, prefix) = text.split_once('/').ok_or_else(fail)?;
         let address: Ipv6Addr = address.parse().map_err(|_| fail())?;
         let prefix: u8 = prefix.parse().map_err(|_| fail())?;
         if !(16..=112).contains(&prefix) {
-            return Err(format!("`{text}` has a prefix of {prefix} bits: 16 to 112 are possible, 64 is usual"));
+            return Err(format!(
+                "`{text}` has a prefix of {prefix} bits: 16 to 112 are possible, 64 is usual"
+            ));
         }
         let base = Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << (128 - u32::from(prefix))));
         if base != address {
-            return Err(format!("`{text}` is an address in a network, not a network: did you mean `{base}/{prefix}`?"));
+            return Err(format!(
+                "`{text}` is an address in a network, not a network: did you mean `{base}/{prefix}`?"
+            ));
         }
         Ok(Self { address, prefix })
     }
@@ -260,7 +271,9 @@ mod tests {
         for good in ["van", "a", "Laptop-2", "x.y_z", "9"] {
             assert!(good.parse::<ClientName>().is_ok(), "{good}");
         }
-        for bad in ["", ".", "..", "../etc/passwd", "a/b", "-rf", ".hidden", "a b", "a\0", "é", &"x".repeat(65)] {
+        for bad in
+            ["", ".", "..", "../etc/passwd", "a/b", "-rf", ".hidden", "a b", "a\0", "é", &"x".repeat(65)]
+        {
             assert!(bad.parse::<ClientName>().is_err(), "{bad:?}");
         }
     }
@@ -270,7 +283,9 @@ mod tests {
         let endpoint: Endpoint = "[2001:db8::1]:4433".parse().expect("good");
         assert_eq!((endpoint.host(), endpoint.port()), ("2001:db8::1", 4433));
         assert!("vpn.example.org:1".parse::<Endpoint>().is_ok());
-        for bad in ["", "host", "host:", "host:0", "host:99999", ":4433", "2001:db8::1:4433", "a b:1", "[x]:1"] {
+        for bad in
+            ["", "host", "host:", "host:0", "host:99999", ":4433", "2001:db8::1:4433", "a b:1", "[x]:1"]
+        {
             assert!(bad.parse::<Endpoint>().is_err(), "{bad:?}");
         }
     }
@@ -282,7 +297,9 @@ mod tests {
         assert_eq!(network.client(2), Some(Ipv4Addr::new(10, 99, 0, 2)));
         assert_eq!(network.client(254), Some(Ipv4Addr::new(10, 99, 0, 254)));
         assert_eq!((network.client(255), network.client(1), network.client(0)), (None, None, None));
-        assert!(network.contains(Ipv4Addr::new(10, 99, 0, 77)) && !network.contains(Ipv4Addr::new(10, 98, 0, 77)));
+        assert!(
+            network.contains(Ipv4Addr::new(10, 99, 0, 77)) && !network.contains(Ipv4Addr::new(10, 98, 0, 77))
+        );
         let network: Network6 = "fd99::/64".parse().expect("good");
         assert_eq!(network.server().to_string(), "fd99::1");
         assert_eq!(network.client(300).map(|address| address.to_string()).as_deref(), Some("fd99::12c"));

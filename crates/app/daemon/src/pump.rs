@@ -27,10 +27,9 @@ impl<E: Send + 'static> Pump<E> {
             }
             waker.wake();
         };
-        std::thread::Builder::new()
-            .name("bw-events".into())
-            .spawn(body)
-            .map_err(|error| Fault::from_io("cannot start a thread", &error, "look at the system's limits"))?;
+        std::thread::Builder::new().name("bw-events".into()).spawn(body).map_err(|error| {
+            Fault::from_io("cannot start a thread", &error, "look at the system's limits")
+        })?;
         Ok(Self { events })
     }
 

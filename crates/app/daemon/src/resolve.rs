@@ -104,12 +104,16 @@ mod tests {
 
     #[test]
     fn addresses_need_no_resolver() {
-        let endpoints = ["192.0.2.1:4433", "[2001:db8::1]:4433", "192.0.2.1:4433"].map(|text| text.parse().expect("good"));
+        let endpoints = ["192.0.2.1:4433", "[2001:db8::1]:4433", "192.0.2.1:4433"]
+            .map(|text| text.parse().expect("good"));
         let (woken, heard) = channel();
         let mut resolver = Resolver::new(endpoints.to_vec());
         assert_eq!(resolver.poll(move || woken.send(()).expect("somebody listens")), None);
         heard.recv_timeout(Duration::from_secs(10)).expect("woken");
         let addresses = resolver.poll(|| ()).expect("found");
-        assert_eq!(addresses, ["192.0.2.1:4433".parse().expect("good"), "[2001:db8::1]:4433".parse().expect("good")]);
+        assert_eq!(
+            addresses,
+            ["192.0.2.1:4433".parse().expect("good"), "[2001:db8::1]:4433".parse().expect("good")]
+        );
     }
 }

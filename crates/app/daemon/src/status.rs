@@ -113,8 +113,9 @@ pub(crate) fn totals(links: &[LinkStatus], counters: impl IntoIterator<Item = Co
         totals.packets_delivered += counters.order.delivered;
         totals.packets_retransmitted += counters.repaired + counters.rescued;
         totals.duplicates_dropped += counters.order.duplicates;
-        totals.packets_dropped +=
-            counters.drops.iter().map(|(_, count)| count).sum::<u64>() + counters.given_up + counters.reassembly_dropped;
+        totals.packets_dropped += counters.drops.iter().map(|(_, count)| count).sum::<u64>()
+            + counters.given_up
+            + counters.reassembly_dropped;
     }
     totals
 }
@@ -198,9 +199,16 @@ mod tests {
     fn bytes_never_fall() {
         let mut odometer = Odometer::default();
         assert_eq!(odometer.note("wan0", &[path(1, PathState::Active, 100)]), (100, 200));
-        assert_eq!(odometer.note("wan0", &[path(1, PathState::Active, 150), path(2, PathState::Active, 5)]), (155, 310));
+        assert_eq!(
+            odometer.note("wan0", &[path(1, PathState::Active, 150), path(2, PathState::Active, 5)]),
+            (155, 310)
+        );
         assert_eq!(odometer.note("wan0", &[path(2, PathState::Active, 6)]), (156, 312), "a path was closed");
-        assert_eq!(odometer.note("wan0", &[path(2, PathState::Active, 1)]), (157, 314), "a new session began");
+        assert_eq!(
+            odometer.note("wan0", &[path(2, PathState::Active, 1)]),
+            (157, 314),
+            "a new session began"
+        );
         assert_eq!(odometer.note("wan0", &[]), (157, 314));
         assert_eq!(odometer.note("wan1", &[]), (0, 0));
     }

@@ -45,7 +45,11 @@ impl TimestampFolder {
     /// Reads the folder, which is made if it is not there, and forgets those who are no clients any more.
     pub(crate) fn open(folder: &Path, clients: &BTreeSet<[u8; 8]>) -> Result<Self, Fault> {
         std::fs::create_dir_all(folder).map_err(|error| {
-            Fault::from_io(format!("cannot use the folder {}", folder.display()), &error, "choose another with --state-dir")
+            Fault::from_io(
+                format!("cannot use the folder {}", folder.display()),
+                &error,
+                "choose another with --state-dir",
+            )
         })?;
         let mut this = Self { folder: folder.to_owned(), known: BTreeMap::new() };
         for id in clients {

@@ -44,7 +44,11 @@ fn tell(recovery: &Recovery) {
         tracing::info!("undid {} changes that an earlier run had left", recovery.undone);
     }
     for failure in &recovery.failed {
-        tracing::warn!("an earlier run's change could not be undone ({:?}): {}", failure.change, failure.error);
+        tracing::warn!(
+            "an earlier run's change could not be undone ({:?}): {}",
+            failure.change,
+            failure.error
+        );
     }
     if let Some(path) = &recovery.set_aside {
         tracing::warn!("the journal of another network namespace was put aside: {}", path.display());
@@ -60,7 +64,10 @@ pub(crate) fn undo(changes: Changes) -> Result<(), Fault> {
     match failures.first() {
         None => Ok(()),
         Some(first) => Err(faults::net(
-            format!("{} changes of the network could not be undone; `bondwire down` tries again", failures.len()),
+            format!(
+                "{} changes of the network could not be undone; `bondwire down` tries again",
+                failures.len()
+            ),
             &first.error,
         )),
     }

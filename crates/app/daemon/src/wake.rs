@@ -17,7 +17,8 @@ pub(crate) struct Waker {
 impl Waker {
     /// A new one.
     pub(crate) fn new() -> Result<Self, Fault> {
-        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|errno| shortage(&errno.into()))?;
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|errno| shortage(&errno.into()))?;
         Ok(Self { event: Arc::new(event) })
     }
 
@@ -51,7 +52,8 @@ impl StopSignal {
     pub(crate) fn catch() -> Result<Self, Fault> {
         let (reader, writer) = UnixStream::pair().map_err(|error| shortage(&error))?;
         reader.set_nonblocking(true).map_err(|error| shortage(&error))?;
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP]
+        {
             let writer = writer.try_clone().map_err(|error| shortage(&error))?;
             signal_hook::low_level::pipe::register(signal, writer).map_err(|error| shortage(&error))?;
         }
@@ -73,8 +75,10 @@ impl AsFd for StopSignal {
 
 /// Waits until one of these is readable, or the time is over.
 pub(crate) fn wait(sources: &[BorrowedFd<'_>], patience: Duration) -> Result<(), Fault> {
-    let mut fds: Vec<PollFd<'_>> = sources.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
-    let patience = Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: i64::from(patience.subsec_nanos()) };
+    let mut fds: Vec<PollFd<'_>> =
+        sources.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+    let patience =
+        Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: i64::from(patience.subsec_nanos()) };
     match poll(&mut fds, Some(&patience)) {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
         Err(errno) => Err(shortage(&errno.into())),
@@ -82,7 +86,11 @@ pub(crate) fn wait(sources: &[BorrowedFd<'_>], patience: Duration) -> Result<(),
 }
 
 fn shortage(error: &std::io::Error) -> Fault {
-    Fault::from_io("the system gives too little to run", error, "look at its limits for open files and memory")
+    Fault::from_io(
+        "the system gives too little to run",
+        error,
+        "look at its limits for open files and memory",
+    )
 }
 
 #[cfg(test)]

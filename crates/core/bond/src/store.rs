@@ -108,9 +108,10 @@ impl Store {
         again
     }
 
-    /// One copy sits on a path that turned suspect: send the packet again, whatever other copies there are.
+    /// One copy sits on a path that turned suspect, and will not be heard of again: send the packet again, whatever other copies there are.
     pub(crate) fn on_doubtful(&mut self, id: StoreId) -> bool {
         let Some(stored) = self.get_mut(id) else { return false };
+        stored.copies = stored.copies.saturating_sub(1);
         let again = !stored.queued;
         stored.queued = true;
         again
@@ -167,6 +168,18 @@ mod tests {
         let other = store.keep(2, 8, vec![1; 100], Timestamp::ZERO);
         assert_ne!(id, other);
         assert!(store.get_mut(id).is_none(), "an old name names nothing");
+    }
+
+    /// A packet whose path died, and whose repetition was lost too, waited until it was too old: the dead copy counted as under way.
+    #[test]
+    fn regression_a_rescued_packet_is_repaired_again() {
+        let mut store = Store::new(10_000);
+        let id = store.keep(2, 7, vec![1; 100], Timestamp::ZERO);
+        store.get_mut(id).unwrap().copies = 1;
+        assert!(store.on_doubtful(id));
+        let stored = store.get_mut(id).unwrap();
+        (stored.queued, stored.copies) = (false, stored.copies + 1);
+        assert!(store.on_lost(id), "its repetition was the only copy under way");
     }
 
     #[test]

@@ -42,7 +42,9 @@ fn stop(client: &ControlClient) -> Result<Option<u32>, Fault> {
     let Some(pid) = client.daemon() else { return Ok(None) };
     match client.down() {
         // It may have ended by itself in between.
-        Err(fault) if fault.kind == FaultKind::Unreachable && client.daemon().is_none() => return Ok(Some(pid)),
+        Err(fault) if fault.kind == FaultKind::Unreachable && client.daemon().is_none() => {
+            return Ok(Some(pid));
+        }
         Err(fault) => return Err(fault),
         Ok(()) => {}
     }

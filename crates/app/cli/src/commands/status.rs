@@ -42,7 +42,8 @@ fn render(status: &Status) -> String {
         text.push_str(&format!("why:     {}\n", reason.replace('\n', "\n         ")));
     }
     if let Some(device) = &status.device {
-        let addresses: Vec<&str> = [&status.inner_v4, &status.inner_v6].into_iter().flatten().map(String::as_str).collect();
+        let addresses: Vec<&str> =
+            [&status.inner_v4, &status.inner_v6].into_iter().flatten().map(String::as_str).collect();
         text.push_str(&format!("tunnel:  {device}  {}  mtu {}\n", addresses.join("  "), status.mtu));
     }
     text.push_str(&format!("flows:   {}\n\n", status.flows));
@@ -64,7 +65,19 @@ fn headline(status: &Status) -> String {
 
 fn links(status: &Status) -> Table {
     let first = if status.role == Role::Server { "CLIENT" } else { "LINK" };
-    let headings = [first, "KIND", "STATE", "RTT", "LOSS", "DOWN", "UP", "CAPACITY DOWN", "CAPACITY UP", "RECEIVED", "SENT"];
+    let headings = [
+        first,
+        "KIND",
+        "STATE",
+        "RTT",
+        "LOSS",
+        "DOWN",
+        "UP",
+        "CAPACITY DOWN",
+        "CAPACITY UP",
+        "RECEIVED",
+        "SENT",
+    ];
     let mut table = Table::new(&headings, &[3, 4, 5, 6, 7, 8, 9, 10]);
     for link in &status.links {
         table.row(link_row(link));

@@ -20,7 +20,13 @@ impl Place {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = bondwire(args);
         let at = |name: &str| self.dir.path().join(name);
-        command.arg("--config-dir").arg(at("etc")).arg("--state-dir").arg(at("var")).arg("--socket").arg(at("sock"));
+        command
+            .arg("--config-dir")
+            .arg(at("etc"))
+            .arg("--state-dir")
+            .arg(at("var"))
+            .arg("--socket")
+            .arg(at("sock"));
         command
     }
 
@@ -71,5 +77,8 @@ pub(crate) fn assert_golden(name: &str, text: &str) {
         return;
     }
     let golden = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(text, golden, "{name} has changed; if that is right: UPDATE_GOLDEN=1 cargo test -p bondwire-cli");
+    assert_eq!(
+        text, golden,
+        "{name} has changed; if that is right: UPDATE_GOLDEN=1 cargo test -p bondwire-cli"
+    );
 }

@@ -21,7 +21,10 @@ fn from_init_to_join() {
     let invite = invited.stdout.trim();
     assert_eq!(invited.stdout, format!("{invite}\n"), "the invite, and nothing else");
     assert!(invite.starts_with("bw1-") && !invite.contains(char::is_whitespace));
-    assert!(!server.path("var").exists() && !server.path("sock").exists(), "only the configuration folder is touched");
+    assert!(
+        !server.path("var").exists() && !server.path("sock").exists(),
+        "only the configuration folder is touched"
+    );
     let client = Place::new();
     let joined = client.run(&["join", invite]);
     assert_eq!(joined.code, Some(0), "{}", joined.stderr);
@@ -46,7 +49,10 @@ fn with_json_stdout_holds_one_object() {
     let invite = invite["invite"].as_str().expect("text");
     assert_eq!(object(&["join", invite])["endpoints"][0], "vpn.example.org:4433");
     let clients = object(&["server", "clients"]);
-    assert_eq!((&clients["clients"][0]["name"], &clients["clients"][0]["state"]), (&"a".into(), &"invited".into()));
+    assert_eq!(
+        (&clients["clients"][0]["name"], &clients["clients"][0]["state"]),
+        (&"a".into(), &"invited".into())
+    );
     assert_eq!(object(&["server", "revoke", "a"])["revoked"], "a");
     assert_eq!(object(&["down"])["undone"], 0);
 }
@@ -74,7 +80,8 @@ fn errors_say_what_why_and_what_to_do() {
     check("unknown client", &["server", "revoke", "latop"], 2);
     assert_eq!(place.run(&["join", &invite]).code, Some(0));
     check("joined already", &["join", &invite], 1);
-    std::fs::write(place.path("etc/client.toml"), "# mine\nmode = \"speed\"\nlink = [\"wan0\"]\n").expect("written");
+    std::fs::write(place.path("etc/client.toml"), "# mine\nmode = \"speed\"\nlink = [\"wan0\"]\n")
+        .expect("written");
     check("a key that does not exist", &["up"], 2);
     let mut broken = invite.trim().to_owned();
     broken.pop();
@@ -90,7 +97,10 @@ fn errors_in_json() {
         serde_json::from_str(&ran.stderr).expect("JSON alone")
     };
     let status = fault(place.run(&["status", "--json"]), 4);
-    assert_eq!((&status["kind"], &status["what"]), (&"unreachable".into(), &"bondwire is not running".into()));
+    assert_eq!(
+        (&status["kind"], &status["what"]),
+        (&"unreachable".into(), &"bondwire is not running".into())
+    );
     assert!(status["what_to_do"].as_str().is_some_and(|text| text.contains("bondwire up")));
     let usage = fault(Ran::from(bondwire(&["--json", "mode", "turbo"]).output().expect("it runs")), 2);
     assert_eq!(usage["kind"], "usage");
@@ -101,7 +111,8 @@ fn errors_in_json() {
 fn a_folder_that_cannot_be_written_is_no_permission() {
     if rustix::process::geteuid().is_root() {
         // Root may write everywhere, but not where there is nothing to write to.
-        let ran = Ran::from(bondwire(&["--config-dir", "/proc/bondwire"]).args(INIT).output().expect("it runs"));
+        let ran =
+            Ran::from(bondwire(&["--config-dir", "/proc/bondwire"]).args(INIT).output().expect("it runs"));
         assert_eq!(ran.code, Some(1), "{}", ran.stderr);
         return;
     }

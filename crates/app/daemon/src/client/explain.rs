@@ -7,17 +7,19 @@ use bondwire_wire::RejectReason;
 pub(crate) fn refused(reason: RejectReason, text: &str) -> Fault {
     let anew = "ask for a new invite (`bondwire server invite NAME` on the server), then `bondwire join --force INVITE`";
     let (why, what_to_do) = match reason {
-        RejectReason::UnknownKey => {
-            ("the server does not know this client: it was removed there, or the server was set up anew", anew)
-        }
+        RejectReason::UnknownKey => (
+            "the server does not know this client: it was removed there, or the server was set up anew",
+            anew,
+        ),
         RejectReason::Revoked => ("this client's access was revoked on the server", anew),
         RejectReason::InviteUsed => {
             ("its invite was used by another machine already, and an invite works for one client only", anew)
         }
         RejectReason::InviteExpired => ("its invite has expired before it was used", anew),
-        RejectReason::WrongSecret => {
-            ("the secret of its invite is not the one that the server has: the invite was made anew since", anew)
-        }
+        RejectReason::WrongSecret => (
+            "the secret of its invite is not the one that the server has: the invite was made anew since",
+            anew,
+        ),
         RejectReason::NoCommonCipher => (
             "the server accepts none of the ciphers that this version offers",
             "update bondwire on both sides to the same version",
@@ -34,7 +36,8 @@ pub(crate) fn refused(reason: RejectReason, text: &str) -> Fault {
             ("the server gave a reason that this version does not know", "update bondwire on this machine")
         }
     };
-    let why = if text.is_empty() { why.to_owned() } else { format!("{why}\nthe server says: {}", plain(text)) };
+    let why =
+        if text.is_empty() { why.to_owned() } else { format!("{why}\nthe server says: {}", plain(text)) };
     Fault::failed("the server refuses this client", why, what_to_do)
 }
 
@@ -68,7 +71,10 @@ pub(crate) fn no_answer(server: &[String], tried: &[Tried], versions: Option<&[u
     }
     if let Some(versions) = versions {
         let list: Vec<String> = versions.iter().map(ToString::to_string).collect();
-        why.push(format!("somebody answered that the server speaks version {} of the protocol, and this is version 1", list.join(", ")));
+        why.push(format!(
+            "somebody answered that the server speaks version {} of the protocol, and this is version 1",
+            list.join(", ")
+        ));
     }
     let answered = tried.iter().any(|tried| tried.answered);
     let remedy = match (versions, answered) {

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use bondwire_api::Fault;
 use bondwire_bond::{Client, ClientEvent};
 use bondwire_engine::{
-    ClientCommand, ClientHandle, ClientSetup, Clock, EngineEvent, EngineHandle, LinkSetup, spawn_client, unix_micros,
+    ClientCommand, ClientHandle, ClientSetup, Clock, EngineEvent, EngineHandle, LinkSetup, spawn_client,
+    unix_micros,
 };
 use bondwire_netctl::{Link, LinkEvent, Watcher};
 use bondwire_tun::Device;
@@ -23,8 +24,8 @@ use crate::config::ClientConfig;
 use crate::control::{EVERY, Meeting};
 use crate::faults;
 use crate::identity::ClientIdentity;
-use crate::pump::Pump;
 use crate::links::{LinkChoice, obstacle};
+use crate::pump::Pump;
 use crate::resolve::Resolver;
 use crate::status;
 use crate::timestamps::TimestampFile;
@@ -216,13 +217,18 @@ impl Life {
         while let Some(event) = self.events.as_ref().and_then(Pump::poll) {
             match event {
                 EngineEvent::Bond(event) => established |= self.on_event(event)?,
-                EngineEvent::LinkFailed { name, error, .. } => tracing::warn!("link `{name}` cannot be used: {error}"),
+                EngineEvent::LinkFailed { name, error, .. } => {
+                    tracing::warn!("link `{name}` cannot be used: {error}")
+                }
             }
         }
         if self.engine.as_ref().is_some_and(EngineHandle::is_finished)
             && let Some(engine) = self.engine.take()
         {
-            return Err(engine.stop().err().map_or_else(faults::engine_ended, |error| faults::engine(&error)));
+            return Err(engine
+                .stop()
+                .err()
+                .map_or_else(faults::engine_ended, |error| faults::engine(&error)));
         }
         Ok(established)
     }
@@ -269,7 +275,13 @@ impl Life {
             let fault = self.silence_fault(silence);
             format!("{}\n{}", fault.what, fault.why)
         });
-        let status = self.view.status(self.config.mode, status.as_ref().map(|status| &status.bond), &links, &self.used, reason);
+        let status = self.view.status(
+            self.config.mode,
+            status.as_ref().map(|status| &status.bond),
+            &links,
+            &self.used,
+            reason,
+        );
         self.meeting.publish(status);
     }
 

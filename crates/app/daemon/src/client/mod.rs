@@ -76,7 +76,8 @@ pub fn up(folders: &Folders, options: UpOptions, ready: impl FnOnce()) -> Result
     let device = network.open_device()?;
     let progress = Progress::new(options.wait, Instant::now());
     let timestamps = TimestampFile::new(folders.state.join("timestamp"));
-    let mut life = Life::new(config, identity, choice, network, watcher, device, meeting, waker, timestamps, progress);
+    let mut life =
+        Life::new(config, identity, choice, network, watcher, device, meeting, waker, timestamps, progress);
     let result = life.run(&signal, ready);
     let undone = life.end();
     result.and(undone)
@@ -93,7 +94,11 @@ fn watch(choice: &LinkChoice) -> Result<Watcher, Fault> {
 }
 
 /// What the data plane is made of, from the configuration.
-fn bond_config(config: &ClientConfig, identity: &ClientIdentity, last_timestamp: u64) -> Result<bondwire_bond::ClientConfig, Fault> {
+fn bond_config(
+    config: &ClientConfig,
+    identity: &ClientIdentity,
+    last_timestamp: u64,
+) -> Result<bondwire_bond::ClientConfig, Fault> {
     Ok(bondwire_bond::ClientConfig {
         identity: identity.key.clone(),
         server: identity.server,

@@ -40,7 +40,10 @@ impl Network {
 
     /// Gives a link a routing table of its own, or brings it up to date.
     pub(crate) fn route_link(&mut self, name: &str) -> Result<(), Fault> {
-        self.changes.route_link(name).map(drop).map_err(|error| faults::net(format!("cannot use link `{name}`"), &error))
+        self.changes
+            .route_link(name)
+            .map(drop)
+            .map_err(|error| faults::net(format!("cannot use link `{name}`"), &error))
     }
 
     /// Takes that back.

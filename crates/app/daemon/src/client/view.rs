@@ -75,7 +75,10 @@ impl View {
             mode: Some(bond.map_or(mode, |bond| mode_of(bond.mode))),
             state: bond.map_or(ClientState::Connecting, |bond| bond.state).to_string(),
             reason,
-            server: bond.and_then(|bond| bond.server).map(|server| server.to_string()).or_else(|| self.endpoint.clone()),
+            server: bond
+                .and_then(|bond| bond.server)
+                .map(|server| server.to_string())
+                .or_else(|| self.endpoint.clone()),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),

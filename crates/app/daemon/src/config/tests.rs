@@ -10,10 +10,10 @@ fn client(text: &str) -> Result<ClientConfig, Fault> {
 
 /// The template with its commented-out keys switched on.
 fn switched_on(template: &str) -> String {
-    template.lines().map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line)).fold(
-        String::new(),
-        |text, line| text + line + "\n",
-    )
+    template
+        .lines()
+        .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
+        .fold(String::new(), |text, line| text + line + "\n")
 }
 
 #[test]
@@ -34,10 +34,15 @@ fn the_server_template_is_the_default() {
     let config: ServerConfig = parse(Path::new("server.toml"), &text).expect("parses");
     assert_eq!(config.listen().to_string(), "[::]:4433");
     assert!(config.nat && config.network.v6.is_none());
-    let shown: ServerConfig = parse(Path::new("server.toml"), &switched_on(&text)).expect("the commented-out keys exist");
+    let shown: ServerConfig =
+        parse(Path::new("server.toml"), &switched_on(&text)).expect("the commented-out keys exist");
     assert_eq!(shown.listen(), config.listen());
     assert_eq!((shown.nat, shown.tunnel, shown.limits), (config.nat, config.tunnel, config.limits));
-    let text = server::template(&endpoint, "10.99.0.0/24".parse().expect("good"), Some("fd00::/64".parse().expect("good")));
+    let text = server::template(
+        &endpoint,
+        "10.99.0.0/24".parse().expect("good"),
+        Some("fd00::/64".parse().expect("good")),
+    );
     let config: ServerConfig = parse(Path::new("server.toml"), &text).expect("parses");
     assert!(config.network.v6.is_some());
 }

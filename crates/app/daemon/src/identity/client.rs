@@ -122,7 +122,8 @@ impl ClientIdentity {
             )
         })?;
         let config: ClientConfig = config::load(&folders.config_file(CLIENT_FILE))?.unwrap_or_default();
-        let endpoints = if config.server.endpoints.is_empty() { file.endpoints } else { config.server.endpoints.clone() };
+        let endpoints =
+            if config.server.endpoints.is_empty() { file.endpoints } else { config.server.endpoints.clone() };
         let identity = Self {
             key: SecretKey::from_bytes(file.private_key.0),
             server: PublicKey::from_bytes(file.server_key.0),

@@ -13,8 +13,8 @@ pub use record::StoredClient;
 pub use server::{InitOptions, InitReport, clients, invite, revoke, server_init};
 pub(crate) use server::{load_server, update_client};
 
-use bondwire_api::Fault;
 use base64ct::{Base64, Encoding};
+use bondwire_api::Fault;
 
 /// Random bytes of the system.
 pub(crate) fn random<const N: usize>() -> Result<[u8; N], Fault> {
@@ -25,7 +25,11 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], Fault> {
             Ok(count) => filled += count,
             Err(rustix::io::Errno::INTR) => {}
             Err(errno) => {
-                return Err(Fault::from_io("cannot make a key", &errno.into(), "the system gives no random numbers"));
+                return Err(Fault::from_io(
+                    "cannot make a key",
+                    &errno.into(),
+                    "the system gives no random numbers",
+                ));
             }
         }
     }

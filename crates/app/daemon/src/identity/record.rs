@@ -81,7 +81,11 @@ impl StoredClient {
     /// The names of the clients of a folder, sorted.
     pub(crate) fn names(folder: &Path) -> Result<Vec<ClientName>, Fault> {
         let fault = |error: &std::io::Error| {
-            Fault::from_io(format!("cannot list the clients in {}", folder.display()), error, "check the folder")
+            Fault::from_io(
+                format!("cannot list the clients in {}", folder.display()),
+                error,
+                "check the folder",
+            )
         };
         let entries = match std::fs::read_dir(folder) {
             Ok(entries) => entries,

@@ -120,7 +120,9 @@ pub fn invite(folders: &Folders, name: &ClientName, valid_for: Duration) -> Resu
         return Err(Fault::failed(
             format!("cannot invite `{name}`"),
             "there is a client of that name, and it has joined",
-            format!("choose another name, or end that client's access first: `bondwire server revoke {name}`"),
+            format!(
+                "choose another name, or end that client's access first: `bondwire server revoke {name}`"
+            ),
         ));
     }
     let (v4, v6) = match old {
@@ -148,7 +150,11 @@ pub fn invite(folders: &Folders, name: &ClientName, valid_for: Duration) -> Resu
         endpoints: config.endpoints.0.iter().map(ToString::to_string).collect(),
     };
     let text = invite.encode().map_err(|error| {
-        Fault::usage("cannot make an invite", error.to_string(), format!("correct `endpoints` in {SERVER_FILE}"))
+        Fault::usage(
+            "cannot make an invite",
+            error.to_string(),
+            format!("correct `endpoints` in {SERVER_FILE}"),
+        )
     })?;
     client.save(&folder)?;
     Ok(text)
@@ -198,7 +204,11 @@ pub fn revoke(folders: &Folders, name: &ClientName) -> Result<(), Fault> {
             Some(near) => format!("did you mean `{near}`? `bondwire server clients` lists them all"),
             None => "`bondwire server clients` lists them".to_owned(),
         };
-        return Err(Fault::usage(format!("cannot revoke `{name}`"), "there is no client of that name", remedy));
+        return Err(Fault::usage(
+            format!("cannot revoke `{name}`"),
+            "there is no client of that name",
+            remedy,
+        ));
     };
     client.revoked = true;
     client.save(&folder)

@@ -52,7 +52,10 @@ fn init_invite_join() {
         let mode = std::fs::metadata(dir.path().join(file)).expect(file).permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{file}");
     }
-    assert!(!server.state.exists() && !client.state.exists(), "nothing but the configuration folder is touched");
+    assert!(
+        !server.state.exists() && !client.state.exists(),
+        "nothing but the configuration folder is touched"
+    );
 }
 
 #[test]

@@ -80,13 +80,18 @@ fn set_up(config: &ServerConfig, changes: &mut Changes) -> Result<Device, Fault>
     let v4 = Some(Prefix::new(IpAddr::V4(config.network.v4.server()), config.network.v4.prefix()));
     let v6 = config.network.v6.map(|v6| Prefix::new(IpAddr::V6(v6.server()), v6.prefix()));
     let prefixes: Vec<Prefix> = [v4, v6].into_iter().flatten().collect();
-    let addresses: Vec<Change> =
-        prefixes.iter().map(|address| Change::Address { device: name.to_owned(), address: *address }).collect();
+    let addresses: Vec<Change> = prefixes
+        .iter()
+        .map(|address| Change::Address { device: name.to_owned(), address: *address })
+        .collect();
     changes
         .sync(ADDRESSES, &addresses)
         .map_err(|error| faults::net(format!("cannot set up the tunnel `{name}`"), &error))?;
-    let forwarding =
-        Forwarding { tunnel: name.to_owned(), networks: prefixes.iter().map(Prefix::network).collect(), nat: config.nat };
+    let forwarding = Forwarding {
+        tunnel: name.to_owned(),
+        networks: prefixes.iter().map(Prefix::network).collect(),
+        nat: config.nat,
+    };
     changes
         .forwarding_and_nat(&forwarding)
         .map_err(|error| faults::net("cannot forward the clients' traffic", &error))?;
@@ -120,7 +125,8 @@ fn start(
     let now = Clock.now();
     let mut server = Server::new(bond, now);
     server.set_directory(clients, now);
-    spawn_server(ServerSetup { device, server, sockets: vec![socket] }).map_err(|error| faults::engine(&error))
+    spawn_server(ServerSetup { device, server, sockets: vec![socket] })
+        .map_err(|error| faults::engine(&error))
 }
 
 /// Runs until a signal or a command ends it, or an error does.

@@ -56,7 +56,10 @@ impl View {
                 links.push(link);
             }
             let (tx, rx) = self.odometer.note(session.name.clone(), &session.paths);
-            let standing = session.paths.iter().fold((0, 0), |sum, path| (sum.0 + path.bytes_tx.get(), sum.1 + path.bytes_rx.get()));
+            let standing = session
+                .paths
+                .iter()
+                .fold((0, 0), |sum, path| (sum.0 + path.bytes_tx.get(), sum.1 + path.bytes_rx.get()));
             past_tx += tx.saturating_sub(standing.0);
             past_rx += rx.saturating_sub(standing.1);
         }
@@ -74,7 +77,8 @@ impl View {
     /// All clients, and which of them are connected.
     pub(super) fn clients(&self, directory: &Directory, bond: Option<&ServerStatus>) -> Clients {
         let now = unix_seconds();
-        let connected = |name: &str| bond.is_some_and(|bond| bond.sessions.iter().any(|session| session.name == name));
+        let connected =
+            |name: &str| bond.is_some_and(|bond| bond.sessions.iter().any(|session| session.name == name));
         let clients = directory.clients().map(|client| {
             let mut entry = client.entry(now);
             if entry.state == ClientState::Joined && connected(&entry.name) {

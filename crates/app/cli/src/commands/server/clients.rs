@@ -19,7 +19,8 @@ pub(crate) fn run(_args: &Args, global: &Global) -> Result<(), Fault> {
         && let Ok(running) = control.clients()
     {
         for client in &mut clients.clients {
-            let same = |other: &&ClientEntry| other.name == client.name && other.public_key == client.public_key;
+            let same =
+                |other: &&ClientEntry| other.name == client.name && other.public_key == client.public_key;
             if running.clients.iter().find(same).is_some_and(|other| other.state == ClientState::Connected) {
                 client.state = ClientState::Connected;
             }
