@@ -40,11 +40,17 @@ fn a_client_leaves_nothing_behind() {
         bond.start_client();
         bond.client.wait_active(2);
         bond.client.kill();
-        assert!(bond.client.snapshot() != before, "`kill -9` leaves rules behind, or this test tests nothing");
+        assert!(
+            bond.client.snapshot() != before,
+            "`kill -9` leaves rules behind, or this test tests nothing"
+        );
         let down = bond.client.call(&["down"]);
         assert!(down.assert_done().stdout.starts_with("undid "), "{down:?}");
         bond.client.snapshot().assert_same(&before);
-        assert_eq!(bond.client.call(&["down"]).assert_done().stdout, "bondwire was not running, and left nothing to undo");
+        assert_eq!(
+            bond.client.call(&["down"]).assert_done().stdout,
+            "bondwire was not running, and left nothing to undo"
+        );
 
         bond.start_client();
         bond.client.kill();
@@ -63,7 +69,8 @@ fn a_client_leaves_nothing_behind() {
 fn a_server_leaves_nothing_behind() {
     in_lab("a_server_leaves_nothing_behind", || {
         let lab = LabOptions { server_forwards: false, ..LabOptions::default() };
-        let mut bond = Bond::profile("twin", Options { inside_v6: true, nat: true, lab, ..Options::default() });
+        let mut bond =
+            Bond::profile("twin", Options { inside_v6: true, nat: true, lab, ..Options::default() });
         let before = bond.server.snapshot();
         bond.start_server();
         assert_changed(&bond.server.snapshot(), &before);
@@ -72,7 +79,10 @@ fn a_server_leaves_nothing_behind() {
 
         bond.start_server();
         bond.server.kill();
-        assert!(bond.server.snapshot() != before, "`kill -9` leaves rules behind, or this test tests nothing");
+        assert!(
+            bond.server.snapshot() != before,
+            "`kill -9` leaves rules behind, or this test tests nothing"
+        );
         bond.server.call(&["down"]).assert_done();
         bond.server.snapshot().assert_same(&before);
 
@@ -145,9 +155,10 @@ fn without_a_default_route_only_the_servers_network_is_in_the_bond() {
         bond.client.start(&["up", "--no-default-route"]);
         bond.client.wait_active(2);
         assert_whole(&bond.transfer(Direction::Down, MEGABYTE).finish().expect("a transfer"), MEGABYTE);
-        let (rx, _) = ["line0", "line1"].map(|link| bond.client.carried(link)).into_iter().fold((0, 0), |sum, link| {
-            (sum.0 + link.0, sum.1 + link.1)
-        });
+        let (rx, _) = ["line0", "line1"]
+            .map(|link| bond.client.carried(link))
+            .into_iter()
+            .fold((0, 0), |sum, link| (sum.0 + link.0, sum.1 + link.1));
         assert!(rx < MEGABYTE / 2, "{rx} bytes of it came through the bond");
         assert_quick(&bond.client.stop());
         bond.client.snapshot().assert_same(&before);

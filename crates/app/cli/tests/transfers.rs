@@ -162,16 +162,22 @@ fn both_families_inside(bond: &Bond) {
     let bytes = 5 * MEGABYTE;
     for web in [&bond.web, &bond.web6] {
         for direction in [Direction::Down, Direction::Up] {
-            let options = BulkOptions { direction, bytes: Some(bytes), limit: seconds(30), ..BulkOptions::default() };
-            let report = Bulk::start(bond.lab.client(), web, options).expect("a transfer").finish().expect("a transfer");
+            let options =
+                BulkOptions { direction, bytes: Some(bytes), limit: seconds(30), ..BulkOptions::default() };
+            let report = Bulk::start(bond.lab.client(), web, options)
+                .expect("a transfer")
+                .finish()
+                .expect("a transfer");
             assert_whole(&report, bytes);
         }
     }
-    let web = [IpAddr::from(bond.lab.web_addr_v4()), bond.lab.web_addr_v6().into()].map(|address| (bond.lab.web(), address));
+    let web = [IpAddr::from(bond.lab.web_addr_v4()), bond.lab.web_addr_v6().into()]
+        .map(|address| (bond.lab.web(), address));
     let own = ["10.99.0.1", "fd99::1"].map(|text| (bond.lab.server(), text.parse().expect("an address")));
     for (node, address) in web.into_iter().chain(own) {
         let options = ProbeOptions { duration: ms(200), ..ProbeOptions::default() };
-        let probe = Probe::start(bond.lab.client(), node, SocketAddr::new(address, 0), options).expect("a probe");
+        let probe =
+            Probe::start(bond.lab.client(), node, SocketAddr::new(address, 0), options).expect("a probe");
         assert_eq!(probe.finish().expect("a probe").lost(), 0, "{address}");
     }
     for link in &bond.scenario.links {

@@ -1,6 +1,6 @@
 //! What the control API sees of a daemon, and what it leaves for it to do.
 //!
-//! The main thread publishes a status at every turn, at most [`EVERY`](crate::control::EVERY) old; the API's thread reads it, leaves commands, and
+//! The main thread publishes a status at every turn, at most [`EVERY`] old; the API's thread reads it, leaves commands, and
 //! wakes the main thread. Neither waits for the other longer than a copy takes.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -195,6 +195,12 @@ impl<C> Path<C> {
         self.loss.ratio()
     }
 
+    /// The link's own loss, 0 to 1: of the packets that were sent below the path's rate, so that what a queue dropped of a burst of ours
+    /// does not count.
+    pub fn own_loss(&self) -> f64 {
+        self.loss.ratio().min(self.loss.gentle_ratio())
+    }
+
     /// Packets declared lost so far, and how many of those arrived after all.
     pub fn lost_and_spurious(&self) -> (u64, u64) {
         (self.lost_packets, self.spurious)

@@ -269,7 +269,20 @@ fn obstacles_are_explained() {
             text.replace("#endpoints = [\"vpn.example.org:4433\"]", "endpoints = [\"nowhere.invalid:4433\"]");
         std::fs::write(&config, elsewhere).expect("written");
         fails(up(&["--wait", "2"]), 4, &["nowhere.invalid"]);
-        std::fs::write(&config, text).expect("written");
+        // A right is missing, though the user is root.
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set=-net_admin", "--inh-caps=-all"]).arg(env!("CARGO_BIN_EXE_bondwire"));
+        command.args(world.client.command(&["up"]).get_args());
+        fails(run_on(world.lab.client(), command), 3, &["no permission", "CAP_NET_ADMIN"]);
+        // There is no TUN device.
+        std::fs::write(&config, "[tunnel]\ndevice = \"tun\"\n").expect("written");
+        let mut command = Command::new("unshare");
+        let hide = "[ ! -d /dev/net ] || mount -t tmpfs none /dev/net; exec \"$@\"";
+        command.args(["--mount", "sh", "-c", hide, "sh"]).arg(env!("CARGO_BIN_EXE_bondwire"));
+        command.args(world.client.command(&["up"]).get_args());
+        fails(run_on(world.lab.client(), command), 1, &["/dev/net/tun is missing", "modprobe tun"]);
+        std::fs::write(&config, &text).expect("written");
+        assert_eq!(system(world.lab.client()), before);
         // A link loses its address.
         let mut command = Command::new("ip");
         command.args(["address", "flush", "dev", "line1"]);

@@ -65,7 +65,9 @@ impl Bond {
         let folder = tempfile::Builder::new().prefix("bondwire-test-").tempdir().expect("a folder");
         let side = |node: &Node, name: &str| Side::new(node, &options.program, folder.path().join(name));
         let (client, server) = (side(lab.client(), "client"), side(lab.server(), "server"));
-        let web = |address: IpAddr| BulkServer::start(lab.web(), SocketAddr::new(address, 8080)).expect("a web host");
+        let web = |address: IpAddr| {
+            BulkServer::start(lab.web(), SocketAddr::new(address, 8080)).expect("a web host")
+        };
         let (web, web6) = (web(lab.web_addr_v4().into()), web(lab.web_addr_v6().into()));
         let bond = Self { client, server, web, web6, lab, scenario, options, folder };
         bond.init_server(&bond.server);
@@ -110,7 +112,11 @@ impl Bond {
 
     /// Where clients find the server.
     pub(crate) fn server_address(&self) -> IpAddr {
-        if self.options.outside_v6 { self.lab.server_addr_v6().into() } else { self.lab.server_addr_v4().into() }
+        if self.options.outside_v6 {
+            self.lab.server_addr_v6().into()
+        } else {
+            self.lab.server_addr_v4().into()
+        }
     }
 
     /// `server invite`.
@@ -138,7 +144,8 @@ impl Bond {
 
     /// The words of `up` with all links.
     pub(crate) fn up(&self) -> Vec<String> {
-        let mut args: Vec<String> = ["up", "--wait", "15", "--mode", self.options.mode].map(str::to_owned).into();
+        let mut args: Vec<String> =
+            ["up", "--wait", "15", "--mode", self.options.mode].map(str::to_owned).into();
         for link in &self.scenario.links {
             args.extend(["--link".to_owned(), link.name.clone()]);
         }
@@ -159,7 +166,8 @@ impl Bond {
 
     /// A transfer of so many bytes between the client's machine and the web host, which is verified.
     pub(crate) fn transfer(&self, direction: Direction, bytes: u64) -> Bulk {
-        let options = BulkOptions { direction, bytes: Some(bytes), limit: seconds(60), ..BulkOptions::default() };
+        let options =
+            BulkOptions { direction, bytes: Some(bytes), limit: seconds(60), ..BulkOptions::default() };
         Bulk::start(self.lab.client(), &self.web, options).expect("a transfer")
     }
 

@@ -13,9 +13,12 @@ use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-pub(crate) use bond::{Bond, Options, assert_whole};
+#[allow(unused_imports, reason = "each test binary uses its part")]
+pub(crate) use bond::{Bond, Options, PORT, assert_whole};
+#[allow(unused_imports, reason = "each test binary uses its part")]
 pub(crate) use process::{Ended, Process};
 pub(crate) use side::Side;
+#[allow(unused_imports, reason = "each test binary uses its part")]
 pub(crate) use snapshot::Snapshot;
 
 /// Runs a test inside the lab's wrapper. `name` is the test's full path.

@@ -1,6 +1,6 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,13 @@ pub(crate) struct Process {
 struct Output {
     lines: Mutex<Lines>,
     changed: Condvar,
+}
+
+impl Output {
+    /// A waiter that gives up panics with this lock; what was printed is whole all the same.
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What it has printed so far.
@@ -73,7 +80,9 @@ impl Process {
 
     /// Waits for a line of its log that holds `text`, from the line `mark` on.
     pub(crate) fn wait_log(&self, mark: usize, text: &str, limit: Duration) -> Duration {
-        self.wait(&format!("`{text}`"), limit, |lines| lines.stderr.iter().skip(mark).any(|line| line.contains(text)))
+        self.wait(&format!("`{text}`"), limit, |lines| {
+            lines.stderr.iter().skip(mark).any(|line| line.contains(text))
+        })
     }
 
     /// All that it has logged.
@@ -87,7 +96,12 @@ impl Process {
         self.wait("its end", limit, |lines| lines.closed == 2);
         let code = self.child.wait().expect("it can be waited for").code();
         let lines = self.lines();
-        Ended { code, stdout: lines.stdout.join("\n"), stderr: lines.stderr.join("\n"), took: start.elapsed() }
+        Ended {
+            code,
+            stdout: lines.stdout.join("\n"),
+            stderr: lines.stderr.join("\n"),
+            took: start.elapsed(),
+        }
     }
 
     /// Whether it still runs.
@@ -115,7 +129,7 @@ impl Process {
     }
 
     fn lines(&self) -> MutexGuard<'_, Lines> {
-        self.output.lines.lock().expect("no reader panics")
+        self.output.lock()
     }
 
     fn wait(&self, what: &str, limit: Duration, is_so: impl Fn(&Lines) -> bool) -> Duration {
@@ -133,7 +147,7 @@ impl Process {
                 lines.stdout.join("\n"),
                 lines.stderr.join("\n")
             );
-            lines = self.output.changed.wait_timeout(lines, left).expect("no reader panics").0;
+            lines = self.output.changed.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
@@ -153,10 +167,10 @@ fn collect(from: impl Read + Send + 'static, output: &Arc<Output>, part: fn(&mut
     let output = Arc::clone(output);
     thread::spawn(move || {
         for line in BufReader::new(from).lines().map_while(Result::ok) {
-            part(&mut output.lines.lock().expect("no waiter panics")).push(line);
+            part(&mut output.lock()).push(line);
             output.changed.notify_all();
         }
-        output.lines.lock().expect("no waiter panics").closed += 1;
+        output.lock().closed += 1;
         output.changed.notify_all();
     });
 }

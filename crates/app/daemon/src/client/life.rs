@@ -31,6 +31,17 @@ use crate::status;
 use crate::timestamps::TimestampFile;
 use crate::wake::{self, StopSignal, Waker};
 
+/// What did not work for a link is tried again after so long.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How often something of a link could not be made.
+#[derive(Clone, Copy, Debug, Default)]
+struct Failure {
+    times: u32,
+    /// Once more since the last attempt.
+    again: bool,
+}
+
 /// A client while it runs.
 #[derive(Debug)]
 pub(super) struct Life {
@@ -51,6 +62,9 @@ pub(super) struct Life {
     view: View,
     /// The links that the data plane uses now, by index.
     used: BTreeMap<u32, Link>,
+    /// Those of them whose routes or sockets could not all be made, to be tried again.
+    failed: BTreeMap<u32, Failure>,
+    retry_at: Instant,
     versions: Option<Vec<u8>>,
 }
 
@@ -87,6 +101,8 @@ impl Life {
             progress,
             view,
             used: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            retry_at: Instant::now(),
             versions: None,
         }
     }
@@ -125,7 +141,7 @@ impl Life {
         if let Some(engine) = self.engine.take()
             && let Err(error) = engine.stop()
         {
-            tracing::debug!("{error}");
+            tracing::warn!("{error}");
         }
         self.device = None;
         self.network.take().map_or(Ok(()), Network::undo)
@@ -140,7 +156,20 @@ impl Life {
                 LinkEvent::Removed(link) => self.on_link_gone(&link),
             }
         }
-        Ok(())
+        self.retry_links()
+    }
+
+    /// Tries once more what did not work for a link.
+    fn retry_links(&mut self) -> Result<(), Fault> {
+        if self.failed.is_empty() || Instant::now() < self.retry_at {
+            return Ok(());
+        }
+        self.retry_at = Instant::now() + RETRY;
+        // Those that did not fail again since the last turn are well.
+        self.failed.retain(|_, failure| std::mem::take(&mut failure.again));
+        let links: Vec<Link> =
+            self.watcher.links().filter(|link| self.failed.contains_key(&link.index)).cloned().collect();
+        links.iter().try_for_each(|link| self.on_link(link))
     }
 
     /// A link is there, or is different from before.
@@ -155,9 +184,8 @@ impl Life {
             if fault.kind == bondwire_api::FaultKind::Permission {
                 return Err(fault);
             }
-            // It may have vanished again; the next look tells.
-            tracing::warn!("{fault}");
-            return Ok(());
+            // Addresses and routes come one by one, and links may vanish again: it is tried again soon.
+            self.on_failed(link.index, &fault.to_string());
         }
         let fresh = self.used.insert(link.index, link.clone()).is_none();
         if fresh {
@@ -169,8 +197,21 @@ impl Life {
         Ok(())
     }
 
+    /// Something of a link could not be made. Said aloud when it lasts.
+    fn on_failed(&mut self, index: u32, what: &str) {
+        self.retry_at = Instant::now() + RETRY;
+        let failure = self.failed.entry(index).or_default();
+        failure.times += 1;
+        failure.again = true;
+        match failure.times {
+            2 => tracing::warn!("{what}"),
+            _ => tracing::debug!("{what}"),
+        }
+    }
+
     /// A link is gone, or cannot be used any more.
     fn on_link_gone(&mut self, link: &Link) {
+        self.failed.remove(&link.index);
         let Some(used) = self.used.remove(&link.index) else { return };
         let why = obstacle(link).unwrap_or_else(|| format!("link `{}` is gone", used.name));
         tracing::warn!("{why}");
@@ -217,8 +258,8 @@ impl Life {
         while let Some(event) = self.events.as_ref().and_then(Pump::poll) {
             match event {
                 EngineEvent::Bond(event) => established |= self.on_event(event)?,
-                EngineEvent::LinkFailed { name, error, .. } => {
-                    tracing::warn!("link `{name}` cannot be used: {error}")
+                EngineEvent::LinkFailed { id, name, error } => {
+                    self.on_failed(id.0, &format!("link `{name}` cannot be used: {error}"));
                 }
             }
         }

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use bondwire_api::{Mode, Role, Status, Totals};
+use bondwire_api::{LinkStatus, Mode, Role, Status, Totals};
 use bondwire_bond::{ClientState, ClientStatus, Parameters};
 use bondwire_netctl::Link;
 
 use crate::config::ClientConfig;
 use crate::identity::ClientIdentity;
 use crate::status::{Odometer, fill, idle_link, mode_of, totals};
+
+/// Links that are remembered after they have gone.
+const MAX_SEEN: usize = 64;
 
 /// What there is to say before anything was tried.
 pub(super) fn first(config: &ClientConfig, identity: &ClientIdentity) -> Status {
@@ -25,6 +28,8 @@ pub(super) struct View {
     endpoint: Option<String>,
     parameters: Option<Parameters>,
     odometer: Odometer<String>,
+    /// Links that were shown: their kind and MTU, for when they are gone. At most [`MAX_SEEN`].
+    seen: BTreeMap<String, (String, u16)>,
 }
 
 impl View {
@@ -37,6 +42,7 @@ impl View {
             endpoint: identity.endpoints.first().map(ToString::to_string),
             parameters: None,
             odometer: Odometer::default(),
+            seen: BTreeMap::new(),
         }
     }
 
@@ -66,8 +72,12 @@ impl View {
             if state == "down" {
                 state.clone_into(&mut status.state);
             }
+            if self.seen.len() < MAX_SEEN {
+                self.seen.insert(status.name.clone(), (status.kind.clone(), mtu));
+            }
             shown.push(status);
         }
+        self.add_gone(&mut shown);
         let totals = bond.map_or_else(Totals::default, |bond| totals(&shown, [bond.counters]));
         let parameters = self.parameters.as_ref();
         Status {
@@ -89,6 +99,18 @@ impl View {
             links: shown,
             flows: bond.map_or(0, |bond| bond.flows as u64),
             totals,
+        }
+    }
+
+    /// Links that were there once, and are not now.
+    fn add_gone(&mut self, shown: &mut Vec<LinkStatus>) {
+        for (name, (kind, mtu)) in &self.seen {
+            if shown.iter().any(|link| link.name == *name) {
+                continue;
+            }
+            let mut link = idle_link(name, kind, "down", *mtu);
+            (link.bytes_tx, link.bytes_rx) = self.odometer.note(name.clone(), []);
+            shown.push(link);
         }
     }
 }

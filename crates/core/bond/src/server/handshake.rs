@@ -113,7 +113,7 @@ impl Server {
                     "this invite was used by another client: each client needs its own",
                 ));
             }
-            None if self.unix_secs > record.invite_expires => {
+            None if self.unix_secs >= record.invite_expires => {
                 return Err((
                     RejectReason::InviteExpired,
                     "this invite has expired: ask the server's operator for a new one",

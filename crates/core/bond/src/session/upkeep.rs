@@ -142,7 +142,7 @@ impl Session {
         }
         // A path that is tried again gets time to show what it loses now.
         let settled = now.since(lane.demotion.until) >= TRIAL;
-        if settled && lane.is_active() && others && lane.path.loss() > POISON_LOSS {
+        if settled && lane.is_active() && others && lane.path.own_loss() > POISON_LOSS {
             let relapse = now.since(lane.demotion.until) < DEMOTION_LONGEST;
             let span = if relapse { lane.demotion.span * 2 } else { DEMOTION_FIRST };
             lane.demotion.span = span.min(DEMOTION_LONGEST);

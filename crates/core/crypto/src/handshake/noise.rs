@@ -169,7 +169,11 @@ pub(super) fn initiator(
 }
 
 /// The server's side, ready to read message 1 behind `head`; its psk is set later by [`set_psk`].
-pub(super) fn responder(identity: &SecretKey, head: &[u8], seed: &Seed) -> Result<HandshakeState, HandshakeError> {
+pub(super) fn responder(
+    identity: &SecretKey,
+    head: &[u8],
+    seed: &Seed,
+) -> Result<HandshakeState, HandshakeError> {
     let local = Zeroizing::new(identity.to_bytes());
     Ok(builder(&local, &prologue(head), seed)?.build_responder()?)
 }
