@@ -49,7 +49,7 @@ const CORE: &[&str] = &["units", "packet", "wire", "netem", "crypto", "path", "b
 const FOR_TESTS: &[&str] = &["netem", "scenario", "sim", "netns"];
 
 /// More that the tests of single crates use: routing is tested with the sockets that it is for.
-const TEST_EDGES: &[(&str, &str)] = &[("netctl", "packet"), ("netctl", "udp")];
+const TEST_EDGES: &[(&str, &str)] = &[("netctl", "packet"), ("netctl", "udp"), ("engine", "netctl")];
 
 /// Crates from outside that bring what the core must not have.
 const NOT_IN_CORE: &[&str] =

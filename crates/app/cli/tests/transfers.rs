@@ -4,7 +4,7 @@
 mod support;
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bondwire_api::Mode;
 use bondwire_netns::traffic::{Bulk, BulkOptions, Direction, Probe, ProbeOptions};
@@ -90,6 +90,34 @@ fn datagrams_go_on_when_a_link_dies() {
             assert!(gap <= most, "{direction}: {gap:?}");
             assert_eq!(report.duplicates, 0, "{direction}");
         }
+    });
+}
+
+#[test]
+fn a_transfer_survives_the_death_of_all_links() {
+    in_lab("a_transfer_survives_the_death_of_all_links", || {
+        let bond = Bond::profile("twin", Options::default()).started();
+        let options = BulkOptions { limit: seconds(90), ..BulkOptions::default() };
+        let transfer = Bulk::start(bond.lab.client(), &bond.web, options).expect("a transfer");
+        for carrier in [false, true] {
+            let least = transfer.received() + 5 * MEGABYTE;
+            until("data flows", seconds(20), || transfer.received() > least);
+            for link in ["line0", "line1"] {
+                let lab = &bond.lab;
+                if carrier { lab.carrier_loss(link) } else { lab.silence(link) }.expect("a link");
+            }
+            let away = Instant::now();
+            until("the links were away for some time", seconds(4), || away.elapsed() > seconds(3));
+            let least = transfer.received() + MEGABYTE;
+            bond.lab.restore("line0").expect("a link");
+            bond.lab.restore("line1").expect("a link");
+            let back = until("data flows again", seconds(15), || transfer.received() > least);
+            println!("carrier lost: {carrier}; data flows {back:?} after the return");
+            bond.client.wait_active(2);
+        }
+        transfer.stop();
+        let report = transfer.finish().expect("a transfer");
+        assert!(report.error.is_none() && report.intact, "{:?}", report.error);
     });
 }
 
