@@ -81,8 +81,13 @@ impl Side for ServerSide {
         }
     }
 
-    fn handle_refusal(&mut self, _: Route, _: usize, _: SendErrorKind, _: Timestamp) {
-        // A server's path that takes nothing looks to it like one whose client is silent, and is treated so.
+    fn handle_refusal(&mut self, route: Route, size: usize, kind: SendErrorKind, now: Timestamp) {
+        match kind {
+            SendErrorKind::MessageTooLong => self.server.handle_too_large(route, size, now),
+            // The path notices what is missing as it notices any loss.
+            SendErrorKind::WouldBlock => {}
+            _ => self.server.handle_send_error(route, now),
+        }
     }
 
     fn handle_datagrams(&mut self, batch: &mut DatagramBatch, deliver: &mut PacketBatch, now: Timestamp) {

@@ -175,7 +175,7 @@ impl Client {
     /// `size` is the size of its payload, in bytes.
     pub fn handle_too_large(&mut self, route: Route, size: usize, now: Timestamp) {
         if let Some(session) = &mut self.session {
-            session.handle_too_large(route, size.saturating_sub(1), now);
+            session.handle_too_large(route, size, now);
         }
     }
 

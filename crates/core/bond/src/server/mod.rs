@@ -178,6 +178,22 @@ impl Server {
         }
     }
 
+    /// The kernel refused to send on a route: its paths are in doubt.
+    pub fn handle_send_error(&mut self, route: Route, now: Timestamp) {
+        for (id, seat) in &mut self.seats {
+            if seat.session.handle_send_error(route, now) {
+                self.ready.insert(*id);
+            }
+        }
+    }
+
+    /// The kernel refused a datagram of `size` bytes of payload that was too large for the link.
+    pub fn handle_too_large(&mut self, route: Route, size: usize, now: Timestamp) {
+        for seat in self.seats.values_mut() {
+            seat.session.handle_too_large(route, size, now);
+        }
+    }
+
     /// Does what is due.
     pub fn handle_timeout(&mut self, deliver: &mut PacketBatch, now: Timestamp) {
         while let Some((at, id)) = self.deadlines.first().copied() {

@@ -233,12 +233,12 @@ impl Session {
         }
     }
 
-    /// The kernel refused to send there.
-    pub(crate) fn handle_send_error(&mut self, route: Route, now: Timestamp) {
-        if let Some(index) = self.lanes.iter().position(|lane| lane.route == route) {
-            self.lanes[index].path.on_link_down(now);
-            self.after_path_change(index, now);
-        }
+    /// The kernel refused to send there. False if no path leads there.
+    pub(crate) fn handle_send_error(&mut self, route: Route, now: Timestamp) -> bool {
+        let Some(index) = self.lanes.iter().position(|lane| lane.route == route) else { return false };
+        self.lanes[index].path.on_link_down(now);
+        self.after_path_change(index, now);
+        true
     }
 
     /// A datagram was too large for the link.
