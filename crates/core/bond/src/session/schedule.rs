@@ -16,6 +16,8 @@ use core::time::Duration;
 
 /// A slower path has to win by this before it is used, so that measurement noise does not move packets.
 const HYSTERESIS_MICROS: i64 = 1_000;
+/// Loss from which on a path's packets are copied onto a path that is idle.
+const SPARE_LOSS: f64 = 0.002;
 
 impl Session {
     /// The paths in use, as indices: useful ones, or, if there are none, any that are alive.
@@ -61,6 +63,18 @@ impl Session {
         }
         let drained = rate.time_for(ByteCount::from(demand)).as_micros() as i64;
         (quickest + drained + HYSTERESIS_MICROS >= delay).then_some(index)
+    }
+
+    /// A path with nothing better to do that takes a copy of a packet that left on a lossy one: with the queue empty, protection costs nobody
+    /// anything, and a loss that is never noticed delays no ordered flow by a round trip. Above all a flow's first round trips are spared.
+    pub(super) fn pick_spare(&self, first: usize, now: Timestamp) -> Option<usize> {
+        if self.lanes[first].path.loss() < SPARE_LOSS {
+            return None;
+        }
+        self.usable()
+            .filter(|(index, lane)| *index != first && lane.path.send_budget(now) > 0)
+            .min_by_key(|(_, lane)| lane.path.arrival_after(0, now))
+            .map(|(index, _)| index)
     }
 
     /// The other paths that take a copy in mode `redundant`, the quickest first.

@@ -361,7 +361,15 @@ impl Session {
         if self.mode == Mode::Redundant {
             self.queue_copies(index, &outgoing, now);
         }
+        let kept = if let Outgoing::Kept(id) = outgoing { Some(id) } else { None };
         self.send_outgoing(index, outgoing, out, now);
+        if let Some(id) = kept
+            && self.ingress.bytes() == 0
+            && let Some(other) = self.pick_spare(index, now)
+        {
+            self.send_stored(other, id, out, now);
+            self.counters.copies += 1;
+        }
         true
     }
 
