@@ -84,6 +84,8 @@ pub struct Client {
     attempts: BTreeMap<LinkId, LinkAttempt>,
     attempt: Option<Attempt>,
     session: Option<Session>,
+    /// A session that this end had to end: it leaves when its CLOSE was sent.
+    closing: Option<Session>,
     parameters: Option<Parameters>,
     /// `Established` was told for the present session.
     told: bool,
@@ -110,6 +112,7 @@ impl Client {
             attempts: BTreeMap::new(),
             attempt: None,
             session: None,
+            closing: None,
             parameters: None,
             told: false,
             unpersisted: false,
@@ -135,7 +138,11 @@ impl Client {
         }
         let Some(remote) = self.endpoint_for(link) else { return };
         if let Some(session) = &mut self.session {
-            if session.has_link(link.id) {
+            if session.link_remote(link.id).is_some_and(|known| known != remote) {
+                // The link speaks another family than before: its path leads nowhere.
+                session.close_link(link.id, now);
+            }
+            if session.link_remote(link.id).is_some() {
                 session.handle_link_up(link.id, now);
             } else {
                 let route = Route { link: link.id, local: None, remote };
@@ -229,6 +236,9 @@ impl Client {
         if !self.unpersisted {
             self.send_initiation(out, now);
         }
+        if let Some(mut session) = self.closing.take() {
+            session.poll_transmit(out, now);
+        }
         if let Some(session) = &mut self.session {
             session.poll_transmit(out, now);
         }
@@ -244,7 +254,8 @@ impl Client {
             && !self.links.is_empty()
         {
             next = Deadline::earliest(next, Some(Deadline::new(attempt.due, "an initiation")));
-            next = Deadline::earliest(next, Some(Deadline::new(attempt.since + ATTEMPT, "a new attempt")));
+            let again = (attempt.since + ATTEMPT).max(self.retry_at);
+            next = Deadline::earliest(next, Some(Deadline::new(again, "a new attempt")));
         } else if let Some(since) = self.dead_since.filter(|_| !self.links.is_empty()) {
             let at = (since + ALL_DEAD).max(self.retry_at);
             next = Deadline::earliest(next, Some(Deadline::new(at, "no path is alive")));
@@ -572,7 +583,7 @@ impl Client {
         if self.state == ClientState::Closed {
             return;
         }
-        self.session = None;
+        self.closing = self.session.take().filter(Session::is_closed);
         self.dead_since = None;
         match code {
             CloseCode::Replaced => {

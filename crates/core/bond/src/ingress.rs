@@ -8,10 +8,10 @@
 //! A flow keeps its identifier (the wire's flow id) for as long as it is not idle; sequences count on when the id goes to another
 //! flow (docs/protocol.md, DATA-1).
 //!
-//! Bounds: [`MAX_FLOWS`] flows, and the bytes given at construction; when they are exceeded the head of the fattest queue goes.
+//! Bounds: [`MAX_FLOWS`] flows, and the bytes given at construction, each packet with [`OVERHEAD`] bytes more; when they are exceeded the head of the fattest queue goes.
 
 use crate::codel::{Codel, CodelParams};
-use crate::pool::Pool;
+use crate::pool::{OVERHEAD, Pool};
 use bondwire_packet::{FlowClass, FlowKey, PacketInfo, set_ce};
 use bondwire_units::Timestamp;
 use core::time::Duration;
@@ -159,7 +159,7 @@ impl Ingress {
         flow.backlog += packet.len();
         (flow.peak, flow.peak_at) = (flow.demand(now), now);
         flow.queue.push_back((now, buffer));
-        self.bytes += packet.len();
+        self.bytes += packet.len() + OVERHEAD;
         self.counters.queued += 1;
         if flow.list == List::None {
             flow.list = List::New;
@@ -209,7 +209,7 @@ impl Ingress {
         let (_, bytes) = flow.queue.pop_front()?;
         flow.backlog -= bytes.len();
         flow.deficit -= bytes.len() as i64;
-        self.bytes -= bytes.len();
+        self.bytes -= bytes.len() + OVERHEAD;
         let sequence = flow.next_sequence;
         flow.next_sequence += 1;
         Some(Queued { flow: id, sequence, class: flow.class, bytes })
@@ -245,7 +245,7 @@ impl Ingress {
             }
             if let Some((_, packet)) = flow.queue.pop_front() {
                 flow.backlog -= packet.len();
-                self.bytes -= packet.len();
+                self.bytes -= packet.len() + OVERHEAD;
                 self.counters.dropped_delay += 1;
                 pool.give_back(packet);
             }
@@ -258,7 +258,7 @@ impl Ingress {
         for _ in 0..(flow.queue.len() / 2).clamp(1, 64) {
             let Some((_, packet)) = flow.queue.pop_front() else { return };
             flow.backlog -= packet.len();
-            self.bytes -= packet.len();
+            self.bytes -= packet.len() + OVERHEAD;
             self.counters.dropped_full += 1;
             pool.give_back(packet);
         }

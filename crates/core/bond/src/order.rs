@@ -4,8 +4,9 @@
 //! the wait is over (docs/protocol.md, DATA-3); a packet that was given up on is still delivered if it comes later, once.
 //! Flows that are not ordered are delivered at once (DATA-4); a window of [`UNORDERED_WINDOW`] sequences recognises copies.
 //!
-//! Bounds: [`MAX_FLOW_ID`] flows; the bytes given at construction for held packets of all flows together (when they are exceeded, the
-//! longest held gap is given up); [`MAX_LATE`] given-up sequences remembered per flow.
+//! Bounds: [`MAX_FLOW_ID`] flows; the bytes given at construction for held packets of all flows together, each counted with
+//! [`HELD_OVERHEAD`] (when they are exceeded, the longest held gap is given up); one place for each [`PLACE_BYTES`] of them, however many flows have
+//! gaps; [`MAX_LATE`] given-up sequences remembered per flow.
 
 use crate::pool::Pool;
 use bondwire_packet::{Offload, PacketBatch};
@@ -20,7 +21,13 @@ const UNORDERED_WINDOW: u64 = 4_096;
 /// How far ahead of the next one a packet of an ordered flow may be.
 const ORDERED_WINDOW: u64 = 1 << 17;
 /// Given-up sequences remembered per flow.
-const MAX_LATE: usize = 1_024;
+const MAX_LATE: usize = 128;
+/// What a held packet costs beside its bytes.
+const HELD_OVERHEAD: usize = 64;
+/// Bytes of the budget for each place in a ring, filled or missing.
+const PLACE_BYTES: usize = 32;
+/// A ring that is empty gives its memory back from this many places on.
+const IDLE_RING: usize = 256;
 
 /// What happened to packets here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,6 +90,8 @@ pub(crate) struct Order {
     gapped: BTreeSet<u16>,
     held_bytes: usize,
     limit: usize,
+    /// Places in all rings together.
+    places: usize,
     counters: OrderCounters,
 }
 
@@ -94,6 +103,7 @@ impl Order {
             gapped: BTreeSet::new(),
             held_bytes: 0,
             limit,
+            places: 0,
             counters: OrderCounters::default(),
         }
     }
@@ -184,23 +194,37 @@ impl Order {
         pool: &mut Pool,
         now: Timestamp,
     ) {
+        let places = self.places;
+        let most = self.limit / PLACE_BYTES;
         let Some(flow) = self.flow(id) else { return };
         let end = first + u64::from(count);
-        if end > flow.next + ORDERED_WINDOW {
+        if end <= flow.next {
+            return;
+        }
+        if flow.ring.is_empty() && first <= flow.next {
+            // Nothing waits: the flow simply goes on behind what will not come.
+            let skipped = end - flow.next;
+            flow.remember_run(flow.next, end);
+            flow.next = end;
+            self.counters.skipped += skipped;
+            return;
+        }
+        let ahead = (end - flow.next) as usize;
+        let grow = ahead.saturating_sub(flow.ring.len());
+        if ahead as u64 > ORDERED_WINDOW || places + grow > most {
             self.counters.out_of_window += 1;
             return;
         }
+        flow.ring.resize_with(flow.ring.len() + grow, || Place::Missing);
         let mut skipped = 0;
-        for sequence in first.max(flow.next)..end {
-            let ahead = (sequence - flow.next) as usize;
-            while flow.ring.len() <= ahead {
-                flow.ring.push_back(Place::Missing);
-            }
-            if matches!(flow.ring[ahead], Place::Missing) {
-                flow.ring[ahead] = Place::Skipped;
+        let from = (first.max(flow.next) - flow.next) as usize;
+        for place in flow.ring.iter_mut().take(ahead).skip(from) {
+            if matches!(place, Place::Missing) {
+                *place = Place::Skipped;
                 skipped += 1;
             }
         }
+        self.places += grow;
         self.counters.skipped += skipped;
         self.release(id, deliver, pool, now);
     }
@@ -264,11 +288,17 @@ impl Order {
     }
 
     fn hold(&mut self, id: u16, ahead: usize, packet: &[u8], pool: &mut Pool, now: Timestamp) {
+        let places = self.places;
+        let most = self.limit / PLACE_BYTES;
         let Some(flow) = self.flow(id) else { return };
-        while flow.ring.len() <= ahead {
-            flow.ring.push_back(Place::Missing);
+        let grow = (ahead + 1).saturating_sub(flow.ring.len());
+        if places + grow > most {
+            self.counters.out_of_window += 1;
+            return;
         }
+        flow.ring.resize_with(flow.ring.len() + grow, || Place::Missing);
         if matches!(flow.ring[ahead], Place::Held(_)) {
+            self.places += grow;
             self.counters.duplicates += 1;
             return;
         }
@@ -277,7 +307,8 @@ impl Order {
         if flow.held == 1 && ahead > 0 {
             flow.gap_since = now;
         }
-        self.held_bytes += packet.len();
+        self.places += grow;
+        self.held_bytes += packet.len() + HELD_OVERHEAD;
         self.gapped.insert(id);
         if ahead > 0 {
             self.counters.held += 1;
@@ -289,43 +320,48 @@ impl Order {
         loop {
             let Some(flow) = self.flow(id) else { return };
             match flow.ring.front() {
-                Some(Place::Held(_) | Place::Skipped) => {}
+                Some(Place::Held(_)) => {}
+                Some(Place::Skipped) => {
+                    let passed = self.pass_over(id, |place| matches!(place, Place::Skipped));
+                    self.places -= passed;
+                    continue;
+                }
                 Some(Place::Missing) | None => break,
             }
-            let place = flow.ring.pop_front();
-            let sequence = flow.next;
+            let Some(Place::Held(packet)) = flow.ring.pop_front() else { break };
             flow.next += 1;
-            match place {
-                Some(Place::Held(packet)) => {
-                    flow.held -= 1;
-                    self.held_bytes -= packet.len();
-                    self.deliver(&packet, deliver);
-                    pool.give_back(packet);
-                }
-                _ => flow.remember_late(sequence),
-            }
+            flow.held -= 1;
+            self.places -= 1;
+            self.held_bytes -= packet.len() + HELD_OVERHEAD;
+            self.deliver(&packet, deliver);
+            pool.give_back(packet);
         }
         let Some(flow) = self.flow(id) else { return };
-        if flow.held == 0 {
-            flow.trim();
-            self.gapped.remove(&id);
-        } else {
+        if flow.held > 0 {
             flow.gap_since = now;
+            return;
         }
+        let trimmed = flow.trim();
+        self.places -= trimmed;
+        self.gapped.remove(&id);
+    }
+
+    /// Goes beyond the places at the front that are `empty`; returns how many.
+    fn pass_over(&mut self, id: u16, empty: fn(&Place) -> bool) -> usize {
+        let Some(flow) = self.flow(id) else { return 0 };
+        let passed = flow.ring.iter().take_while(|place| empty(place)).count();
+        flow.ring.drain(..passed);
+        let from = flow.next;
+        flow.next += passed as u64;
+        flow.remember_run(from, flow.next);
+        passed
     }
 
     /// Stops waiting for the first gap of a flow.
     fn give_up(&mut self, id: u16, deliver: &mut PacketBatch, pool: &mut Pool, now: Timestamp) {
-        let Some(flow) = self.flow(id) else { return };
-        let mut gave_up = 0;
-        while matches!(flow.ring.front(), Some(Place::Missing | Place::Skipped)) {
-            flow.ring.pop_front();
-            let sequence = flow.next;
-            flow.next += 1;
-            flow.remember_late(sequence);
-            gave_up += 1;
-        }
-        self.counters.gave_up += gave_up;
+        let passed = self.pass_over(id, |place| !matches!(place, Place::Held(_)));
+        self.places -= passed;
+        self.counters.gave_up += passed as u64;
         self.release(id, deliver, pool, now);
     }
 
@@ -337,18 +373,24 @@ impl Order {
 }
 
 impl Flow {
-    fn remember_late(&mut self, sequence: u64) {
-        self.late.insert(sequence);
+    /// Remembers the last of the sequences `from..to`, in case they come after all.
+    fn remember_run(&mut self, from: u64, to: u64) {
+        self.late.extend(from.max(to.saturating_sub(MAX_LATE as u64))..to);
         while self.late.len() > MAX_LATE {
             self.late.pop_first();
         }
     }
 
-    /// A ring that holds nothing keeps no empty places behind the last skip.
-    fn trim(&mut self) {
+    /// A ring that holds nothing keeps no empty places behind the last skip, and no memory for its worst time. Returns how many places went.
+    fn trim(&mut self) -> usize {
+        let before = self.ring.len();
         while matches!(self.ring.back(), Some(Place::Missing)) {
             self.ring.pop_back();
         }
+        if self.ring.is_empty() && self.ring.capacity() > IDLE_RING {
+            self.ring = VecDeque::new();
+        }
+        before - self.ring.len()
     }
 
     fn has_seen(&self, sequence: u64) -> bool {

@@ -88,15 +88,44 @@ fn unordered_packets_are_delivered_at_once_and_once() {
 
 #[test]
 fn memory_is_bounded() {
-    let mut bench = Bench::new(1_000);
+    let mut bench = Bench::new(50_000);
     let mut delivered = 0;
-    for sequence in (1..1_000).filter(|s| s % 3 != 0) {
+    for sequence in (1..3_000).filter(|s| s % 3 != 0) {
         delivered += bench.packet(sequence, true).len();
-        assert!(bench.order.held_bytes() <= 1_000);
+        assert!(bench.order.held_bytes() <= 50_000);
     }
     assert!(delivered > 500);
     assert_eq!(bench.packet(1 << 40, true), []);
     assert_eq!(bench.order.counters().out_of_window, 1);
+}
+
+/// A few packets far ahead in each of many flows, or skips without end, cost no more than the budget says.
+#[test]
+fn places_are_bounded_too() {
+    let mut bench = Bench::new(64_000);
+    let mut deliver = PacketBatch::default();
+    for flow in 0..4_000 {
+        let tag = Tag { flow, sequence: 100_000, ordered: true };
+        bench.order.handle_packet(tag, &[1; 20], &mut deliver, &mut bench.pool, bench.now);
+        bench.order.handle_skip(flow, 1, u16::MAX, &mut deliver, &mut bench.pool, bench.now);
+    }
+    let places: usize = bench.order.flows.iter().flatten().map(|flow| flow.ring.capacity()).sum();
+    assert!(places <= 4_000, "{places}");
+    assert_eq!(
+        bench.order.places,
+        bench.order.flows.iter().flatten().map(|flow| flow.ring.len()).sum::<usize>()
+    );
+}
+
+#[test]
+fn skips_of_everything_cost_little_and_the_flow_goes_on() {
+    let mut bench = Bench::new(1 << 20);
+    for round in 0..10_000_u64 {
+        assert_eq!(bench.skip(round * 65_535, u16::MAX), []);
+    }
+    let next = 10_000 * 65_535;
+    assert_eq!(bench.packet(next, true).len(), 1);
+    assert!(bench.order.flows.iter().flatten().all(|flow| flow.late.len() <= MAX_LATE));
 }
 
 #[test]

@@ -1,5 +1,11 @@
 //! Buffers that are used again: the packet path allocates only until it has seen its working set once.
 
+/// A packet of at most so many bytes gets a buffer of its own size: budgets count bytes, and thousands of small packets in full-size
+/// buffers would be many times what was counted.
+const SMALL: usize = 512;
+/// What a queued or kept packet costs beside its bytes.
+pub(crate) const OVERHEAD: usize = 64;
+
 /// A bounded stack of empty buffers.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -15,7 +21,10 @@ impl Pool {
 
     /// A buffer with a copy of `bytes`.
     pub(crate) fn copy(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut buffer = self.free.pop().unwrap_or_else(|| Vec::with_capacity(bytes.len().max(1536)));
+        if bytes.len() <= SMALL {
+            return bytes.to_vec();
+        }
+        let mut buffer = self.free.pop().unwrap_or_else(|| Vec::with_capacity(bytes.len().max(1_536)));
         buffer.clear();
         buffer.extend_from_slice(bytes);
         buffer
@@ -23,7 +32,7 @@ impl Pool {
 
     /// Gives a buffer back.
     pub(crate) fn give_back(&mut self, buffer: Vec<u8>) {
-        if self.free.len() < self.limit && buffer.capacity() > 0 {
+        if self.free.len() < self.limit && buffer.capacity() > SMALL {
             self.free.push(buffer);
         }
     }

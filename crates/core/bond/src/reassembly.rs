@@ -79,7 +79,15 @@ impl Reassembly {
         place.copy_from_slice(payload);
         partial.have |= 1 << index;
         let complete = partial.count.is_some_and(|count| partial.have.count_ones() == u32::from(count));
-        if complete { self.partial.remove(&key).map(|p| p.bytes) } else { None }
+        if !complete {
+            return None;
+        }
+        let whole = self.partial.remove(&key).map(|p| p.bytes);
+        if self.order.len() > 2 * MAX_WAITING {
+            let partial = &self.partial;
+            self.order.retain(|key| partial.contains_key(key));
+        }
+        whole
     }
 
     fn forget(&mut self, key: (u16, u64), pool: &mut Pool) {

@@ -6,7 +6,7 @@
 //!
 //! Bounds: the bytes given at construction; [`MAX_AGE`].
 
-use crate::pool::Pool;
+use crate::pool::{OVERHEAD, Pool};
 use bondwire_units::Timestamp;
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -63,7 +63,7 @@ impl Store {
 
     /// Keeps a packet.
     pub(crate) fn keep(&mut self, flow: u16, sequence: u64, bytes: Vec<u8>, now: Timestamp) -> StoreId {
-        self.bytes += bytes.len();
+        self.bytes += bytes.len() + OVERHEAD;
         let stored =
             Stored { flow, sequence, bytes, first_sent: now, copies: 0, queued: false, fragments: 0 };
         let index = self.free.pop().unwrap_or_else(|| {
@@ -83,9 +83,15 @@ impl Store {
         if *generation == id.generation { stored.as_mut() } else { None }
     }
 
-    /// One copy arrived: the whole packet, or fragment `fragment.0` of `fragment.1`.
-    pub(crate) fn on_acknowledged(&mut self, id: StoreId, fragment: Option<(u8, u8)>, pool: &mut Pool) {
-        let Some(stored) = self.get_mut(id) else { return };
+    /// One copy arrived: the whole packet, or fragment `fragment.0` of `fragment.1`. Returns whether the packet should be sent again: fragments of it
+    /// are missing, and none is under way any more.
+    pub(crate) fn on_acknowledged(
+        &mut self,
+        id: StoreId,
+        fragment: Option<(u8, u8)>,
+        pool: &mut Pool,
+    ) -> bool {
+        let Some(stored) = self.get_mut(id) else { return false };
         stored.copies = stored.copies.saturating_sub(1);
         let complete = match fragment {
             None => true,
@@ -94,9 +100,15 @@ impl Store {
                 stored.fragments.count_ones() >= u32::from(count)
             }
         };
-        if complete && let Some(stored) = self.remove(id) {
+        if !complete {
+            let again = stored.copies == 0 && !stored.queued;
+            stored.queued |= again;
+            return again;
+        }
+        if let Some(stored) = self.remove(id) {
             pool.give_back(stored.bytes);
         }
+        false
     }
 
     /// One copy was lost. Returns whether the packet should be sent again: it is still wanted, no other copy is under way, and it does not wait already.
@@ -126,7 +138,7 @@ impl Store {
         let stored = stored.take()?;
         *generation = generation.wrapping_add(1);
         self.free.push(id.index);
-        self.bytes -= stored.bytes.len();
+        self.bytes -= stored.bytes.len() + OVERHEAD;
         Some(stored)
     }
 
@@ -196,7 +208,7 @@ mod tests {
 
     #[test]
     fn age_and_memory_are_bounded() {
-        let mut store = Store::new(250);
+        let mut store = Store::new(2 * (100 + OVERHEAD) + 50);
         for sequence in 0..4 {
             store.keep(0, sequence, vec![0; 100], Timestamp::ZERO);
         }

@@ -132,9 +132,9 @@ impl MtuDiscovery {
 
     /// The local stack refused a datagram of this size, or a router said so.
     pub(crate) fn on_too_long(&mut self, size: usize) {
-        self.limit = self.limit.min(size.saturating_sub(1)).max(self.base);
-        self.failing = self.failing.min(self.limit + 1);
-        self.current = self.current.min(self.limit);
+        // Between what fits and this the search goes on by halves, as after a lost probe.
+        self.failing = self.failing.min(size).max(self.base + 1);
+        self.current = self.current.min(self.failing - 1);
         self.in_flight = false;
     }
 }

@@ -6,10 +6,17 @@ use crate::types::*;
 use bondwire_crypto::{Cipher, Initiation, Role as KeyRole, SessionKeys, Verdict};
 use bondwire_units::{SessionId, Timestamp};
 use bondwire_wire::{ClientHello, Reject, RejectReason, ServerHello};
+use core::net::IpAddr;
 use core::time::Duration;
+use std::collections::BTreeMap;
 
 /// Initiations a second from which on cookies are asked for.
 const LOAD: u32 = 200;
+/// Under load each source may have so many Initiations opened a second, and so many sources are told apart.
+const PER_SOURCE: u32 = 20;
+const SOURCES: usize = 4_096;
+/// Refusals told a second.
+const TOLD: u32 = 10;
 /// A pending session is forgotten after this (docs/protocol.md, HS-7).
 const PENDING: Duration = Duration::from_secs(10);
 
@@ -27,6 +34,9 @@ pub(super) struct Pending {
 pub(super) struct Load {
     second: u64,
     count: u32,
+    /// Under load: Initiations opened for each source within this second.
+    sources: BTreeMap<IpAddr, u32>,
+    told: (u64, u32),
 }
 
 impl Load {
@@ -34,15 +44,44 @@ impl Load {
         self.count > LOAD
     }
 
+    /// Whether another Initiation of this source may be opened. A cookie proves an address, and then limits it.
+    fn admits(&mut self, source: IpAddr, now: Timestamp) -> bool {
+        self.turn(now);
+        if !self.is_high() {
+            return true;
+        }
+        if self.sources.len() >= SOURCES && !self.sources.contains_key(&source) {
+            return false;
+        }
+        let count = self.sources.entry(source).or_insert(0);
+        *count += 1;
+        *count <= PER_SOURCE
+    }
+
+    /// Whether one more refusal is told; the others are only counted.
+    fn may_tell(&mut self, now: Timestamp) -> bool {
+        let second = now.as_nanos() / 1_000_000_000;
+        if self.told.0 != second {
+            self.told = (second, 0);
+        }
+        self.told.1 += 1;
+        self.told.1 <= TOLD
+    }
+
     /// One that cost more than the check of its MAC.
     fn on_initiation(&mut self, now: Timestamp) {
+        self.turn(now);
+        self.count = self.count.saturating_add(1);
+    }
+
+    fn turn(&mut self, now: Timestamp) {
         let second = now.as_nanos() / 1_000_000_000;
         if second != self.second {
             // Half of the last second's count carries over, so that the threshold does not flap.
             self.count = if second == self.second + 1 { self.count / 2 } else { 0 };
             self.second = second;
+            self.sources.clear();
         }
-        self.count = self.count.saturating_add(1);
     }
 }
 
@@ -57,6 +96,9 @@ impl Server {
             self.load.on_initiation(now);
         }
         match verdict {
+            Verdict::Open if !self.load.admits(route.remote.ip(), now) => {
+                self.drops.count(DropReason::Refused)
+            }
             Verdict::Drop(_) => self.drops.count(DropReason::BadMac),
             Verdict::Reply(reply) => self.answer(reply, route),
             Verdict::Open => match self.handshake.open(datagram) {
@@ -74,7 +116,7 @@ impl Server {
         let client = self.by_key.get(&initiation.client).copied().or(hello.invite_id);
         let Some(record) = client.and_then(|client| self.directory.get(&client)).cloned() else {
             let text = "this server does not know this client: ask its operator for a new invite";
-            self.refuse(initiation, RejectReason::UnknownKey, text, None, None, route);
+            self.refuse(initiation, RejectReason::UnknownKey, text, None, None, (route, now));
             return;
         };
         let digest = initiation.fingerprint;
@@ -88,12 +130,23 @@ impl Server {
             }
             return;
         }
+        if self.is_outdated(&record, &initiation, &hello) {
+            self.drops.count(DropReason::Refused);
+            return;
+        }
         if let Err((reason, text)) = self.judge(&record, &initiation, &hello) {
             let largest = (reason == RejectReason::Stale).then_some(record.last_timestamp);
-            self.refuse(initiation, reason, text, largest, Some(record.name), route);
+            self.refuse(initiation, reason, text, largest, Some(record.name), (route, now));
             return;
         }
         self.offer(record, initiation, &hello, digest, route, now);
+    }
+
+    /// Whether this is an older Initiation of the client whose session is pending: recorded and sent again, it must not push out the newer one.
+    fn is_outdated(&self, record: &ClientRecord, initiation: &Initiation, hello: &ClientHello) -> bool {
+        let pending = self.pending.get(&record.invite_id).filter(|pending| !pending.confirmed);
+        let seat = pending.and_then(|pending| self.seats.get(&pending.session));
+        seat.is_some_and(|seat| seat.key == initiation.client && hello.timestamp <= seat.timestamp)
     }
 
     /// Whether this client gets a session.
@@ -216,10 +269,10 @@ impl Server {
         text: &str,
         largest_timestamp: Option<u64>,
         name: Option<String>,
-        route: Route,
+        (route, now): (Route, Timestamp),
     ) {
         self.drops.count(DropReason::Refused);
-        if reason != RejectReason::Stale {
+        if reason != RejectReason::Stale && self.load.may_tell(now) {
             self.events.push_back(ServerEvent::Refused { remote: route.remote, name, reason });
         }
         let reject = Reject { reason, largest_timestamp, text: text.to_owned() };

@@ -16,6 +16,7 @@ use bondwire_packet::{PacketBatch, destination_address, parse, source_address};
 use bondwire_units::{ByteCount, Deadline, SessionId, Timestamp};
 use bondwire_wire::{CloseCode, DatagramKind, classify};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::ops::Bound;
 use core::time::Duration;
 use handshake::Pending;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -81,6 +82,8 @@ pub struct Server {
     by_address: BTreeMap<IpAddr, SessionId>,
     /// Sessions that may have something to send.
     ready: BTreeSet<SessionId>,
+    /// The session that was served last.
+    turn: SessionId,
     deadlines: BTreeSet<(Timestamp, SessionId)>,
     outbox: VecDeque<(Vec<u8>, Route)>,
     events: VecDeque<ServerEvent>,
@@ -105,6 +108,7 @@ impl Server {
             pending: BTreeMap::new(),
             by_address: BTreeMap::new(),
             ready: BTreeSet::new(),
+            turn: SessionId(0),
             deadlines: BTreeSet::new(),
             outbox: VecDeque::new(),
             events: VecDeque::new(),
@@ -227,7 +231,7 @@ impl Server {
         }
         let before = out.len();
         while out.len() == before
-            && let Some(id) = self.ready.pop_first()
+            && let Some(id) = self.next_ready()
         {
             let Some(seat) = self.seats.get_mut(&id) else { continue };
             seat.session.poll_transmit(out, now);
@@ -239,6 +243,15 @@ impl Server {
                 self.book_deadline(id, now);
             }
         }
+    }
+
+    /// The next session in turn that may have something to send, so that a busy one starves nobody.
+    fn next_ready(&mut self) -> Option<SessionId> {
+        let behind = (Bound::Excluded(self.turn), Bound::Unbounded);
+        let id = self.ready.range(behind).next().or_else(|| self.ready.first()).copied()?;
+        self.ready.remove(&id);
+        self.turn = id;
+        Some(id)
     }
 
     /// When to call [`Server::handle_timeout`], and why.

@@ -100,6 +100,8 @@ pub(crate) struct Lane {
     pub(crate) probe_now: bool,
     /// The newest status that the peer sent.
     pub(crate) status_seen: u64,
+    /// The newest status that the peer was told.
+    pub(crate) status_told: u64,
     /// The link is known to be gone, not merely silent.
     pub(crate) link_down: bool,
     /// The peer hears nothing of us here, or doubts its own way: acknowledgements take another path.
@@ -138,6 +140,7 @@ impl Lane {
             last_received: now,
             probe_now: false,
             status_seen: 0,
+            status_told: 0,
             link_down: false,
             doubted: false,
             mtu_probe: None,

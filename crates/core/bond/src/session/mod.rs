@@ -26,6 +26,7 @@ use bondwire_packet::{PacketBatch, PacketInfo};
 use bondwire_units::{ByteCount, LinkId, PathId, SessionId, Timestamp};
 use bondwire_wire::{CloseCode, Mode};
 use content::{Content, Control};
+use core::net::SocketAddr;
 use core::time::Duration;
 use lane::Challenge;
 pub(crate) use lane::Lane;
@@ -178,7 +179,14 @@ impl Session {
 
     /// Opens a path over a link (client only). False if sixteen are open, or all ids are used up (docs/protocol.md, PATH-1, PATH-2).
     pub(crate) fn open_path(&mut self, route: Route, link_mtu: u16, now: Timestamp) -> bool {
-        if self.lanes.len() >= MAX_PATHS || self.next_path > 254 {
+        if self.lanes.len() >= MAX_PATHS {
+            // Links come and go under new identifiers: one that is gone makes room.
+            let gone = self.lanes.iter().find(|lane| lane.link_down).map(|lane| lane.route.link);
+            if let Some(link) = gone {
+                self.close_link(link, now);
+            }
+        }
+        if self.lanes.len() >= MAX_PATHS || self.is_out_of_paths() {
             return false;
         }
         let challenge = Challenge::new(self.random.token(), now);
@@ -195,7 +203,7 @@ impl Session {
 
     /// Whether no path id is left.
     pub(crate) fn is_out_of_paths(&self) -> bool {
-        self.next_path > 254
+        self.next_path > 255
     }
 
     /// Closes the paths over a link that is gone for good (client only).
@@ -208,9 +216,9 @@ impl Session {
         self.lanes.retain(|lane| lane.route.link != link);
     }
 
-    /// Whether a path over this link exists.
-    pub(crate) fn has_link(&self, link: LinkId) -> bool {
-        self.lanes.iter().any(|lane| lane.route.link == link)
+    /// The server's address on the path over this link, if there is one.
+    pub(crate) fn link_remote(&self, link: LinkId) -> Option<SocketAddr> {
+        self.lanes.iter().find(|lane| lane.route.link == link).map(|lane| lane.route.remote)
     }
 
     /// The link lost its carrier or its address: what is under way there goes out again elsewhere, at once.
@@ -295,10 +303,12 @@ impl Session {
 
     /// For how long a gap in an ordered flow is waited for (docs/protocol.md, DATA-3).
     fn order_wait(&self) -> Duration {
+        // A path that died slow must not make every gap of the living ones wait.
+        let alive = self.is_alive();
         let slowest = self
             .lanes
             .iter()
-            .filter(|lane| lane.challenge.is_none())
+            .filter(|lane| if alive { lane.is_active() } else { lane.challenge.is_none() })
             .map(|lane| lane.path.rtt().smoothed() * 2 + lane.path.rtt().variation() * 4)
             .max()
             .unwrap_or_default();

@@ -197,9 +197,13 @@ impl Session {
     fn on_acked(&mut self, content: Content) {
         for item in content.items() {
             match item {
-                Item::Data(id) => self.store.on_acknowledged(id, None, &mut self.pool),
+                Item::Data(id) => {
+                    self.store.on_acknowledged(id, None, &mut self.pool);
+                }
                 Item::Fragment(id, index, count) => {
-                    self.store.on_acknowledged(id, Some((index, count)), &mut self.pool);
+                    if self.store.on_acknowledged(id, Some((index, count)), &mut self.pool) {
+                        self.repairs.push_back(id);
+                    }
                 }
                 Item::Control(_) => {}
             }
@@ -220,13 +224,15 @@ impl Session {
     }
 
     /// A control frame goes out again, unless a newer one has overtaken it.
-    fn control_again(&mut self, control: Control) {
+    pub(super) fn control_again(&mut self, control: Control) {
         let stale = match control {
             Control::Mode { sequence, .. } => sequence < self.mode_sequence,
-            Control::Status(status) => status.sequence + MAX_PATHS as u64 * 4 < self.status_sequence,
+            Control::Status(status) => {
+                self.lanes.iter().any(|lane| lane.id == status.path && lane.status_told > status.sequence)
+            }
             Control::PathClose(_) | Control::Skip { .. } => false,
         };
-        if !stale && !self.control.contains(&control) {
+        if !stale {
             self.control.push_back(control);
         }
     }
@@ -273,11 +279,12 @@ impl Session {
         if self.role == Role::Client {
             return;
         }
+        // Also when the path's first packet is yet to come: it is closed before it was open.
+        self.closed_paths.insert(id);
         if let Some(index) = self.lanes.iter().position(|lane| lane.id == id) {
             self.lanes[index].path.on_link_down(now);
             self.after_path_change(index, now);
             self.lanes.remove(index);
-            self.closed_paths.insert(id);
         }
     }
 

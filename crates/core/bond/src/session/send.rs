@@ -3,7 +3,7 @@
 //! In order of urgency: what belongs to one path alone (challenges, their answers, probes), control frames and keys, repairs, fresh data
 //! and its copies, acknowledgements that found no packet to ride on.
 
-use super::content::{Content, Control, Item};
+use super::content::{Content, Control, Item, MAX_ITEMS};
 use super::lane::{COPY_WAIT, Copy, Outgoing, overhead};
 use super::{Role, Session, SessionEvent};
 use crate::ingress::Head;
@@ -23,7 +23,7 @@ const CHALLENGE_ROOM: usize = INITIATION_LEN - HEADER_LEN - TAG_LEN;
 const SHORT_ROOM: usize = 16;
 /// What they cost of an address's allowance, with the outer headers.
 const FULL_CHALLENGE: u64 = INITIATION_LEN as u64 + 48;
-const SHORT_CHALLENGE: u64 = (SHORT_ROOM + HEADER_LEN + TAG_LEN) as u64 + 48;
+pub(super) const SHORT_CHALLENGE: u64 = (SHORT_ROOM + HEADER_LEN + TAG_LEN) as u64 + 48;
 /// Frames around an inner packet that is alone in its datagram.
 const DATAGRAM_OVERHEAD: usize = HEADER_LEN + DATA_HEADER_MIN + TAG_LEN;
 
@@ -214,6 +214,11 @@ impl Session {
         let mut request = self.poll_rekey(now);
         while !self.control.is_empty() || request.is_some() || self.rekey_response.is_some() {
             let Some(index) = self.pick_quickest(now) else { return };
+            // A few frames always go; a long list (of what was given up after an outage) keeps to the window.
+            let full = self.lanes[index].path.window_room() == 0 && self.control.len() > MAX_ITEMS;
+            if full && request.is_none() && self.rekey_response.is_none() {
+                return;
+            }
             let room = self.room(index);
             let request = request.take();
             self.send_packet(index, room, out, now, |session, w| {

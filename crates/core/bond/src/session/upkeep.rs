@@ -1,6 +1,7 @@
 //! What time demands: deadlines, path states, giving up, demotion.
 
 use super::content::{Control, Item};
+use super::send::SHORT_CHALLENGE;
 use super::{Delivery, Session, SessionEvent};
 use crate::types::PathChange;
 use bondwire_path::{PathState, Traffic};
@@ -65,7 +66,8 @@ impl Session {
                 next = Deadline::earliest(next, Some(Deadline::new(challenge.due, "a challenge")));
             }
             if let Some(candidate) = lane.candidate {
-                let at = candidate.expires.min(candidate.challenge.due);
+                let may = candidate.allowance >= SHORT_CHALLENGE;
+                let at = if may { candidate.expires.min(candidate.challenge.due) } else { candidate.expires };
                 next = Deadline::earliest(next, Some(Deadline::new(at, "a changed address")));
             }
             if let Some(at) = lane.path.ack_deadline().filter(|_| proven) {
@@ -200,11 +202,7 @@ impl Session {
                     self.counters.rescued += 1;
                 }
             }
-            Item::Control(control) => {
-                if !self.control.contains(&control) {
-                    self.control.push_back(control);
-                }
-            }
+            Item::Control(control) => self.control_again(control),
         }
     }
 
@@ -213,6 +211,7 @@ impl Session {
         let lane = &self.lanes[index];
         let loss = (lane.path.loss().clamp(0.0, 1.0) * 65_535.0) as u16;
         let status = PathStatus { path: lane.id, sequence: self.status_sequence, state, loss };
+        self.lanes[index].status_told = self.status_sequence;
         self.control.push_back(Control::Status(status));
     }
 }
