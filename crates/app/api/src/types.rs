@@ -127,7 +127,7 @@ pub struct LinkStatus {
     pub state: String,
     /// Smoothed round-trip time; none until one was measured.
     pub rtt_ms: Option<f64>,
-    /// Variation of the one-way delay.
+    /// Variation of the round-trip time (RFC 9002, section 5.3); none until one was measured.
     pub jitter_ms: Option<f64>,
     /// Share of packets lost, 0 to 1.
     pub loss: f64,

@@ -9,13 +9,16 @@ use crate::commands;
 
 /// Combines all internet connections of this machine into one.
 #[derive(Debug, Parser)]
-#[command(name = "bondwire", version, arg_required_else_help = true, after_help = EXAMPLES)]
+#[command(name = "bondwire", bin_name = "bondwire", version, arg_required_else_help = true, after_help = EXAMPLES)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
+
+/// The heading of what every command accepts.
+const GLOBAL: &str = "Global options";
 
 const EXAMPLES: &str = "\
 To try it without a server or real links:
@@ -34,19 +37,19 @@ Exit codes: 0 done, 1 failed, 2 bad usage, 3 no permission, 4 not reachable.";
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Global {
     /// Configuration, identity and clients
-    #[arg(long, global = true, value_name = "DIR", default_value = "/etc/bondwire")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "DIR", default_value = "/etc/bondwire")]
     pub(crate) config_dir: PathBuf,
     /// What a running bondwire has to remember
-    #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/bondwire")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "DIR", default_value = "/var/lib/bondwire")]
     pub(crate) state_dir: PathBuf,
     /// The control socket of a running bondwire
-    #[arg(long, global = true, value_name = "PATH", default_value = "/run/bondwire/control.sock")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "PATH", default_value = "/run/bondwire/control.sock")]
     pub(crate) socket: PathBuf,
     /// Print one JSON object on stdout, and errors as JSON on stderr
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub(crate) json: bool,
-    /// Log more; twice for each packet's fate
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    /// Log more: paths, addresses, passing failures; twice for everything
+    #[arg(short, long, global = true, help_heading = GLOBAL, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 }
 

@@ -10,6 +10,7 @@ mod args;
 mod commands;
 mod output;
 mod table;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -26,7 +27,12 @@ fn main() -> ExitCode {
     };
     output::start_log(cli.global.verbose);
     let json = cli.global.json;
-    match run(cli) {
+    finish(run(cli), json)
+}
+
+/// The exit code, after a word about what went wrong.
+fn finish(result: Result<(), Fault>, json: bool) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             output::print_fault(&fault, json);
@@ -48,26 +54,18 @@ fn run(cli: Cli) -> Result<(), Fault> {
     }
 }
 
-/// Help and version are no errors; the rest is, in the form that was asked for.
+/// Help and version are no errors; the rest is, in the form of all errors.
 fn on_usage_error(error: &clap::Error) -> ExitCode {
     let json = std::env::args_os().skip(1).take_while(|arg| arg != "--").any(|arg| arg == "--json");
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            output::say(&error.render().to_string());
-            ExitCode::SUCCESS
+            finish(output::say(&error.render().to_string()).map(drop), json)
         }
-        _ if json => {
-            let text = error.render().to_string();
-            let mut parts = text.trim().split("\n\n");
-            let why = parts.next().unwrap_or_default().trim_start_matches("error: ");
-            let rest = parts.collect::<Vec<_>>().join("\n");
-            output::print_fault(&Fault::usage("the command was not understood", why, rest.trim()), true);
+        // Nothing but a command was missing: the help says what there is.
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand if !json => {
+            output::note(error.render().to_string().trim_end());
             ExitCode::from(2)
         }
-        _ => {
-            // Nothing can be done about a stderr that is closed.
-            let _ = error.print();
-            ExitCode::from(2)
-        }
+        _ => finish(Err(usage::fault(error, std::env::args_os().skip(1))), json),
     }
 }

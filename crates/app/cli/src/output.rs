@@ -1,6 +1,6 @@
 //! What people and scripts read: text or one JSON object on stdout, errors and the log on stderr.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
 use bondwire_api::Fault;
 use serde::Serialize;
@@ -8,10 +8,26 @@ use tracing_subscriber::EnvFilter;
 
 use crate::args::Global;
 
-/// Writes text to stdout. A reader that has gone is no reason to fail.
-pub(crate) fn say(text: &str) {
+/// Writes text to stdout; whether somebody still reads it. A reader that has gone is no reason to fail.
+///
+/// # Errors
+/// It could not be written, because the disk is full for example.
+pub(crate) fn say(text: &str) -> Result<bool, Fault> {
     let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Fault::failed(
+            "cannot write the answer to stdout",
+            error.to_string(),
+            "see that there is room where the output goes, and try again",
+        )),
+    }
+}
+
+/// Writes a line to stderr. Nothing can be done about a stderr that is closed.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Writes the object under `--json`, else the text that `text` makes of it.
@@ -20,6 +36,15 @@ pub(crate) fn answer<T: Serialize>(
     value: &T,
     text: impl FnOnce(&T) -> String,
 ) -> Result<(), Fault> {
+    tell(global, value, text).map(drop)
+}
+
+/// As [`answer`]; whether somebody still reads it.
+pub(crate) fn tell<T: Serialize>(
+    global: &Global,
+    value: &T,
+    text: impl FnOnce(&T) -> String,
+) -> Result<bool, Fault> {
     if global.json {
         let mut json = serde_json::to_string(value).map_err(|error| {
             Fault::failed(
@@ -29,11 +54,10 @@ pub(crate) fn answer<T: Serialize>(
             )
         })?;
         json.push('\n');
-        say(&json);
+        say(&json)
     } else {
-        say(&text(value));
+        say(&text(value))
     }
-    Ok(())
 }
 
 /// Writes an error to stderr.
@@ -42,7 +66,7 @@ pub(crate) fn print_fault(fault: &Fault, json: bool) {
         Ok(text) if json => text,
         _ => format!("error: {fault}"),
     };
-    let _ = writeln!(std::io::stderr(), "{text}");
+    note(&text);
 }
 
 /// Starts the log on stderr: `INFO` and above, `DEBUG` with `-v`, `TRACE` with `-vv`; `RUST_LOG` overrules.

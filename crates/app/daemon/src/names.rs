@@ -72,7 +72,10 @@ impl FromStr for Endpoint {
             )
         };
         let (host, port) = text.rsplit_once(':').ok_or_else(fail)?;
-        let port: u16 = port.parse().ok().filter(|port| *port != 0).ok_or_else(fail)?;
+        let port: u64 = port.parse().map_err(|_| fail())?;
+        let Ok(port @ 1..) = u16::try_from(port) else {
+            return Err(format!("port {port} is not possible: 1 to 65535"));
+        };
         let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
             Some(inner) => inner.parse::<Ipv6Addr>().map_err(|_| fail())?.to_string(),
             None if !host.is_empty()

@@ -59,7 +59,7 @@ pub(crate) fn run(args: Args, json: bool) -> Result<(), Fault> {
     let attended = !json && std::io::stdout().is_terminal();
     let length = args.seconds.map(|seconds| Duration::from_secs(seconds.into()));
     if let Some(remark) = args.mode.remark() {
-        eprintln!("{remark}");
+        output::note(remark);
     }
     let Some(mut session) = Session::start(scenario, args.mode, &stop)? else {
         return Err(interrupted());
@@ -71,11 +71,10 @@ pub(crate) fn run(args: Args, json: bool) -> Result<(), Fault> {
     }
     let report = session.finish()?;
     if let Some(warning) = report.warning() {
-        eprintln!("warning: {warning}");
+        output::note(&format!("warning: {warning}"));
     }
     let text = if attended { report.to_text() } else { report.to_json()? };
-    output::say(&text);
-    Ok(())
+    output::say(&text).map(drop)
 }
 
 /// A profile by its name, or a scenario by its file.

@@ -26,10 +26,10 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<(), Fault> {
     loop {
         let status = client.status()?;
         if clear {
-            output::say("\x1b[H\x1b[2J");
+            output::say("\x1b[H\x1b[2J")?;
         }
-        output::answer(global, &status, render)?;
-        if !args.watch {
+        let heard = output::tell(global, &status, render)?;
+        if !args.watch || !heard {
             return Ok(());
         }
         std::thread::sleep(STEP);

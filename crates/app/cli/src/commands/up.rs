@@ -15,16 +15,17 @@ use crate::output;
 /// CAP_NET_ADMIN.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// How packets are spread: speed, streaming or redundant
+    /// How packets are spread: speed, streaming or redundant [default: that of client.toml, streaming]
     #[arg(long, value_name = "MODE")]
     mode: Option<Mode>,
-    /// Use this link, and no other that is not named too; may be repeated
+    /// Use this link, and no other that is not named too; may be repeated [default: those of client.toml, all with
+    /// an address and a gateway]
     #[arg(long = "link", value_name = "LINK")]
     links: Vec<InterfaceName>,
     /// Send only what is for the server's network through the bond
     #[arg(long)]
     no_default_route: bool,
-    /// Give up if there is no connection within this many seconds
+    /// Give up if there is no connection within this many seconds [default: for ever]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     wait: Option<u32>,
 }
@@ -40,7 +41,9 @@ pub(crate) fn run(args: Args, global: &Global) -> Result<(), Fault> {
     bondwire_daemon::up(&global.folders(), options, move || say_ready(json))
 }
 
-/// Tells whoever waits for it that traffic can flow.
+/// Tells whoever waits for it that traffic can flow. It flows even if that cannot be written.
 pub(crate) fn say_ready(json: bool) {
-    output::say(if json { "{\"state\":\"ready\"}\n" } else { "ready\n" });
+    if let Err(fault) = output::say(if json { "{\"state\":\"ready\"}\n" } else { "ready\n" }) {
+        output::note(&format!("warning: {fault}"));
+    }
 }

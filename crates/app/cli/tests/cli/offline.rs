@@ -72,6 +72,10 @@ fn errors_say_what_why_and_what_to_do() {
     check("no invite", &["join", "hello"], 2);
     check("no client name", &["server", "invite", "../a"], 2);
     check("no endpoint", &["server", "init", "--endpoint", "host", "--network", "10.99.0.0/24"], 2);
+    check("no port", &["server", "init", "--endpoint", "h:0", "--network", "10.99.0.0/24"], 2);
+    check("no name", &["server", "invite"], 2);
+    check("no command", &["server", "invit"], 2);
+    check("no option", &["up", "--mod", "speed"], 2);
     check("no network", &["server", "init", "--endpoint", "h:1", "--network", "10.99.0.7/24"], 2);
     check("no mode", &["mode", "turbo"], 2);
     assert_eq!(place.run(&INIT).code, Some(0));
@@ -87,6 +91,37 @@ fn errors_say_what_why_and_what_to_do() {
     broken.pop();
     check("half an invite", &["join", "--force", &broken], 2);
     assert_golden("errors.txt", &all);
+}
+
+#[test]
+fn an_invite_made_again_says_what_it_changes() {
+    let place = Place::new();
+    assert_eq!(place.run(&INIT).code, Some(0));
+    let notes = |args: &[&str]| place.run(&[&["server", "invite", "laptop"], args].concat());
+    assert_eq!(notes(&["--expires", "1h"]).stderr, "");
+    assert_eq!(notes(&[]).stderr, "note: the earlier invite for `laptop` no longer works\n");
+    assert_eq!(place.run(&["server", "revoke", "laptop"]).code, Some(0));
+    assert_eq!(notes(&[]).stderr, "note: `laptop` was revoked; this lets it in again\n");
+    let json = notes(&["--json"]);
+    assert_eq!(json.stderr, "");
+    assert!(json.stdout.contains("the earlier invite for `laptop` no longer works"), "{}", json.stdout);
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_is_an_error() {
+    let place = Place::new();
+    assert_eq!(place.run(&INIT).code, Some(0));
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").expect("every Linux has it");
+    let run = |args: &[&str]| Ran::from(place.command(args).stdout(full()).output().expect("it runs"));
+    for args in [&["server", "invite", "a"][..], &["server", "clients"], &["--version"]] {
+        let ran = run(args);
+        assert_eq!(ran.code, Some(1), "{args:?}");
+        assert!(ran.stderr.starts_with("error: cannot write the answer to stdout\n"), "{}", ran.stderr);
+    }
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let gone = place.command(&["server", "clients"]).stdout(writer).output().expect("it runs");
+    assert_eq!(gone.status.code(), Some(0), "a reader that has gone is none");
 }
 
 #[test]

@@ -79,7 +79,9 @@ pub(crate) fn no_answer(server: &[String], tried: &[Tried], versions: Option<&[u
     let answered = tried.iter().any(|tried| tried.answered);
     let remedy = match (versions, answered) {
         (Some(_), _) => "update bondwire on the older side",
-        (None, true) => "the server can be reached: look at its log, and at both clocks",
+        (None, true) => {
+            "the server can be reached: it may be full, or one of the two clocks may be wrong; its log says why it refuses"
+        }
         (None, false) => {
             "see that the server runs (`bondwire status` there), that its firewall and router let that UDP port in,\n\
              and that this machine's links work; a server that was set up anew has another key, and stays silent to old invites"

@@ -107,6 +107,14 @@ fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     (line, column)
 }
 
+/// The tables of the configuration files.
+const TABLES: [&str; 5] = ["links", "tunnel", "server", "network", "limits"];
+
+/// A key as people have to write it: a table stands in brackets. There are tables on the top level only, where `tunnel` is one in both files.
+fn shown(key: &str, known: &[&str]) -> String {
+    if known.contains(&"tunnel") && TABLES.contains(&key) { format!("[{key}]") } else { key.to_owned() }
+}
+
 /// Turns serde's words about unknown keys and values into a reason and a remedy.
 fn explain(message: &str) -> (String, String) {
     for (start, thing) in [("unknown field `", "key"), ("unknown variant `", "value")] {
@@ -115,9 +123,10 @@ fn explain(message: &str) -> (String, String) {
         let word = quoted.next().unwrap_or_default();
         // What follows alternates between `known` and the text between.
         let known: Vec<&str> = quoted.skip(1).step_by(2).collect();
-        let list = format!("known here: {}", known.join(", "));
+        let all: Vec<String> = known.iter().map(|key| shown(key, &known)).collect();
+        let list = format!("known here: {}", all.join(", "));
         let remedy = match suggest::nearest(word, known.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`? {list}"),
+            Some(near) => format!("did you mean `{}`? {list}", shown(near, &known)),
             None => list,
         };
         return (format!("there is no {thing} `{word}` here"), remedy);

@@ -10,7 +10,7 @@ mod server;
 
 pub use client::{ClientIdentity, JoinReport, join};
 pub use record::StoredClient;
-pub use server::{InitOptions, InitReport, clients, invite, revoke, server_init};
+pub use server::{InitOptions, InitReport, Invited, clients, invite, revoke, server_init};
 pub(crate) use server::{load_server, update_client};
 
 use base64ct::{Base64, Encoding};

@@ -39,6 +39,21 @@ pub struct InitReport {
     pub inner_v4: String,
 }
 
+/// An invite that was made.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Invited {
+    /// The line that the client is given: a secret.
+    pub invite: String,
+    /// How the client of that name stood before; none if there was none.
+    pub before: Option<ClientState>,
+}
+
+impl std::fmt::Debug for Invited {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Invited").field("before", &self.before).finish_non_exhaustive()
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct KeyFile {
@@ -109,14 +124,15 @@ pub(crate) fn load_server(folders: &Folders) -> Result<(ServerConfig, SecretKey)
 ///
 /// # Errors
 /// The client has joined already, the network is full, or the folder cannot be written.
-pub fn invite(folders: &Folders, name: &ClientName, valid_for: Duration) -> Result<String, Fault> {
+pub fn invite(folders: &Folders, name: &ClientName, valid_for: Duration) -> Result<Invited, Fault> {
     let (config, key) = load_server(folders)?;
     let folder = folders.clients();
     let _lock = FolderLock::acquire(&folder, 0o700)?;
     let now = unix_seconds();
     let known = StoredClient::load_all(&folder)?;
     let old = known.iter().find(|client| &client.name == name);
-    if old.is_some_and(|old| old.state(now) == ClientState::Joined) {
+    let before = old.map(|old| old.state(now));
+    if before == Some(ClientState::Joined) {
         return Err(Fault::failed(
             format!("cannot invite `{name}`"),
             "there is a client of that name, and it has joined",
@@ -149,7 +165,7 @@ pub fn invite(folders: &Folders, name: &ClientName, valid_for: Duration) -> Resu
         expires: client.invite_expires,
         endpoints: config.endpoints.0.iter().map(ToString::to_string).collect(),
     };
-    let text = invite.encode().map_err(|error| {
+    let invite = invite.encode().map_err(|error| {
         Fault::usage(
             "cannot make an invite",
             error.to_string(),
@@ -157,7 +173,7 @@ pub fn invite(folders: &Folders, name: &ClientName, valid_for: Duration) -> Resu
         )
     })?;
     client.save(&folder)?;
-    Ok(text)
+    Ok(Invited { invite, before })
 }
 
 fn free_addresses(

@@ -36,7 +36,7 @@ fn init_invite_join() {
     let server = folders(&dir.path().join("server"));
     let report = server_init(&server, &options("10.99.0.0/24")).expect("made");
     assert_eq!(report.inner_v4, "10.99.0.1");
-    let text = invite(&server, &name("van"), DAY).expect("invited");
+    let text = invite(&server, &name("van"), DAY).expect("invited").invite;
     let parsed = Invite::parse(&text).expect("an invite");
     assert_eq!(parsed.endpoints, ["vpn.example.org:4433"]);
     let client = folders(&dir.path().join("client"));
@@ -64,7 +64,7 @@ fn nothing_is_overwritten() {
     let server = folders(dir.path());
     let first = server_init(&server, &options("10.99.0.0/24")).expect("made");
     assert!(server_init(&server, &options("10.98.0.0/24")).is_err());
-    let text = invite(&server, &name("a"), DAY).expect("invited");
+    let text = invite(&server, &name("a"), DAY).expect("invited").invite;
     join(&server, &text, false).expect("joined");
     let before = std::fs::read_to_string(server.config_file("client.key")).expect("there");
     let fault = join(&server, &text, false).expect_err("joined already");
@@ -94,9 +94,11 @@ fn addresses_are_stable_and_distinct() {
     let addresses: Vec<_> = before.clients.iter().filter_map(|client| client.v4.clone()).collect();
     assert_eq!(addresses, ["10.99.0.2", "10.99.0.3", "10.99.0.4", "10.99.0.5", "10.99.0.6"]);
     assert_eq!(before.clients[1].v6.as_deref(), Some("fd99::3"));
-    invite(&server, &name("c"), DAY).expect("an unused invite may be renewed");
+    let renewed = invite(&server, &name("c"), DAY).expect("an unused invite may be renewed");
+    assert_eq!(renewed.before, Some(ClientState::Invited));
     revoke(&server, &name("b")).expect("revoked");
-    invite(&server, &name("b"), DAY).expect("a revoked client may be invited again");
+    let again = invite(&server, &name("b"), DAY).expect("a revoked client may be invited again");
+    assert_eq!(again.before, Some(ClientState::Revoked));
     let after = clients(&server).expect("listed");
     assert_eq!(after.clients.iter().filter_map(|client| client.v4.clone()).collect::<Vec<_>>(), addresses);
 }
@@ -109,7 +111,7 @@ fn a_client_s_states() {
     let state = || clients(&server).expect("listed").clients[0].state;
     invite(&server, &name("a"), Duration::ZERO).expect("invited");
     assert_eq!(state(), ClientState::Expired);
-    let text = invite(&server, &name("a"), DAY).expect("invited");
+    let text = invite(&server, &name("a"), DAY).expect("invited").invite;
     assert_eq!(state(), ClientState::Invited);
     let id = Invite::parse(&text).expect("an invite").id;
     let key = SecretKey::from_bytes([7; 32]).public();

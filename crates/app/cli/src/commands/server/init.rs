@@ -13,10 +13,10 @@ pub(crate) struct Args {
     /// Where clients find this server: a name or an address, and a UDP port
     #[arg(long, value_name = "HOST:PORT")]
     endpoint: Endpoint,
-    /// The addresses inside the tunnel; the server gets the first
+    /// The addresses inside the tunnel, such as 10.99.0.0/24; the server gets the first
     #[arg(long, value_name = "NETWORK")]
     network: Network4,
-    /// The IPv6 addresses inside the tunnel
+    /// The IPv6 addresses inside the tunnel, such as fd99:1:2:3::/64
     #[arg(long, value_name = "PREFIX")]
     network6: Option<Network6>,
 }

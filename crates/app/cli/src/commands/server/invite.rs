@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bondwire_api::Fault;
+use bondwire_api::{ClientState, Fault};
 use bondwire_daemon::identity;
 use bondwire_daemon::names::ClientName;
 use qrcode::QrCode;
@@ -29,17 +29,33 @@ pub(crate) struct Args {
 #[derive(Debug, Serialize)]
 struct Report {
     invite: String,
+    /// What there is to say about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remark: Option<String>,
 }
 
 pub(crate) fn run(args: &Args, global: &Global) -> Result<(), Fault> {
-    let invite = identity::invite(&global.folders(), &args.name, args.expires)?;
-    if args.qr {
-        match QrCode::new(&invite) {
-            Ok(code) => eprintln!("{}", code.render::<Dense1x2>().build()),
-            Err(error) => eprintln!("note: the invite does not fit a QR code ({error})"),
-        }
+    let invited = identity::invite(&global.folders(), &args.name, args.expires)?;
+    let report = Report { invite: invited.invite, remark: remark(&args.name, invited.before) };
+    if let (Some(remark), false) = (&report.remark, global.json) {
+        output::note(&format!("note: {remark}"));
     }
-    output::answer(global, &Report { invite }, |report| format!("{}\n", report.invite))
+    if args.qr {
+        output::note(&match QrCode::new(&report.invite) {
+            Ok(code) => code.render::<Dense1x2>().build(),
+            Err(error) => format!("note: the invite does not fit a QR code ({error})"),
+        });
+    }
+    output::answer(global, &report, |report| format!("{}\n", report.invite))
+}
+
+/// What is different now for a client that was known before.
+fn remark(name: &ClientName, before: Option<ClientState>) -> Option<String> {
+    match before {
+        Some(ClientState::Invited) => Some(format!("the earlier invite for `{name}` no longer works")),
+        Some(ClientState::Revoked) => Some(format!("`{name}` was revoked; this lets it in again")),
+        _ => None,
+    }
 }
 
 /// `90s`, `30m`, `24h`, `7d`, at most ten years.
