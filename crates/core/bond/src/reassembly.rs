@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 /// Packets that wait for their rest.
 /// The bytes of every fragment but the last: fits, with all headers, into the 1,280 bytes that every link takes.
 pub(crate) const FRAGMENT_LEN: usize = 1_180;
-const MAX_WAITING: usize = 256;
+const MAX_WAITING: usize = 2_048;
 /// For how long they wait.
 const MAX_WAIT: Duration = Duration::from_secs(3);
 
@@ -161,7 +161,7 @@ mod tests {
             "short, but not the last"
         );
         assert!(reassembly.handle_fragment(0, 1, last, &[0; 7], &mut pool, Timestamp::ZERO).is_none());
-        for sequence in 10..1_000 {
+        for sequence in 10..10_000 {
             reassembly.handle_fragment(0, sequence, more, &[0; FRAGMENT_LEN], &mut pool, Timestamp::ZERO);
             assert!(reassembly.partial.len() <= MAX_WAITING);
             assert!(reassembly.order.len() <= MAX_WAITING + 1);

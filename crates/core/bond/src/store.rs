@@ -37,7 +37,7 @@ pub(crate) struct Stored {
     /// It waits to be sent again.
     pub(crate) queued: bool,
     /// The fragments that were acknowledged, as a bit mask.
-    fragments: u8,
+    pub(crate) fragments: u8,
 }
 
 /// Sent and not yet acknowledged.

@@ -4,8 +4,8 @@
 //! [`receive`] takes them apart, [`upkeep`] does what time demands. Queues, repair and order are modules of the crate. This type routes between
 //! them and owns no algorithm.
 //!
-//! Bounds: at most [`MAX_PATHS`] paths; the memory given at construction, shared between the ingress queue, the store of sent
-//! packets and the packets held for order.
+//! Bounds: at most [`MAX_PATHS`] paths; the memory given at construction: a quarter for the ingress queue, a quarter for the store of sent
+//! packets, half for packets held for order.
 
 mod content;
 mod lane;
@@ -125,7 +125,7 @@ impl Session {
             closed_paths: BTreeSet::new(),
             ingress: Ingress::new(share),
             store: Store::new(share),
-            order: Order::new(share),
+            order: Order::new(share * 2),
             reassembly: Reassembly::default(),
             pool: Pool::new(1_024),
             repairs: VecDeque::new(),

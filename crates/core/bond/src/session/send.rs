@@ -263,6 +263,8 @@ impl Session {
             self.repairs.pop_front();
             if let Some(stored) = self.store.get_mut(id) {
                 stored.queued = false;
+                // All fragments go again: the peer may have dropped the ones that it had.
+                stored.fragments = 0;
             }
             self.send_stored(index, id, out, now);
             self.counters.repaired += 1;
