@@ -11,7 +11,7 @@
 
 use super::{Lane, Session};
 use crate::codel::CodelParams;
-use bondwire_units::{Bitrate, ByteCount, PathId, Timestamp};
+use bondwire_units::{Bitrate, ByteCount, Timestamp};
 use core::time::Duration;
 
 /// A slower path has to win by this before it is used, so that measurement noise does not move packets.
@@ -30,10 +30,19 @@ impl Session {
     }
 
     /// The path on which a packet of `size` bytes that must not wait arrives first.
-    pub(super) fn pick_urgent(&self, size: usize, avoid: Option<PathId>, now: Timestamp) -> Option<usize> {
+    pub(super) fn pick_urgent(&self, size: usize, now: Timestamp) -> Option<usize> {
         self.usable()
             .filter(|(_, lane)| lane.path.window_room() >= size)
-            .min_by_key(|(_, lane)| (Some(lane.id) == avoid, lane.path.arrival_after(size, now)))
+            .min_by_key(|(_, lane)| lane.path.arrival_after(size, now))
+            .map(|(index, _)| index)
+    }
+
+    /// The path on which a packet that is sent again arrives first. It keeps to the pacer: when a fast path dies, all that it carried goes to a
+    /// slower one, whose queue would overflow.
+    pub(super) fn pick_repair(&self, size: usize, now: Timestamp) -> Option<usize> {
+        self.usable()
+            .filter(|(_, lane)| lane.path.window_room() >= size && lane.path.send_budget(now) > 0)
+            .min_by_key(|(_, lane)| lane.path.arrival_after(size, now))
             .map(|(index, _)| index)
     }
 

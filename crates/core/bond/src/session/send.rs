@@ -259,7 +259,7 @@ impl Session {
                 self.repairs.pop_front();
                 continue;
             };
-            let Some(index) = self.pick_urgent(size + DATAGRAM_OVERHEAD, None, now) else { return false };
+            let Some(index) = self.pick_repair(size + DATAGRAM_OVERHEAD, now) else { return false };
             self.repairs.pop_front();
             if let Some(stored) = self.store.get_mut(id) {
                 stored.queued = false;
@@ -382,7 +382,7 @@ impl Session {
 
     fn pick_for(&self, head: Head, now: Timestamp) -> Option<usize> {
         let size = head.size + DATAGRAM_OVERHEAD;
-        if head.sparse { self.pick_urgent(size, None, now) } else { self.pick_bulk(size, head.demand, now) }
+        if head.sparse { self.pick_urgent(size, now) } else { self.pick_bulk(size, head.demand, now) }
     }
 
     /// Puts copies of a packet in front of the other paths.

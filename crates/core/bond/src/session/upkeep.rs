@@ -74,7 +74,7 @@ impl Session {
                 next = Deadline::earliest(next, Some(Deadline::new(at, "an acknowledgement")));
             }
             if lane.is_active()
-                && (self.ingress.bytes() > 0 || !lane.copies.is_empty())
+                && (self.ingress.bytes() > 0 || !self.repairs.is_empty() || !lane.copies.is_empty())
                 && let Some(at) = lane.path.poll_send_time(now).filter(|at| *at > now)
             {
                 // A path that has room now and got nothing is one that a flow is better off without: not even a moment later.
