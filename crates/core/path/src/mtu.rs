@@ -188,6 +188,10 @@ mod tests {
         assert_eq!(mtu.current(), 1_252);
         assert_eq!(mtu.probe(), Some((Timestamp::from_millis(30_000), 1_472)));
         mtu.on_too_long(1_400);
-        assert_eq!(mtu.probe(), Some((Timestamp::from_millis(30_000), 1_399)));
+        assert_eq!(
+            mtu.probe(),
+            Some((Timestamp::from_millis(30_000), 1_326)),
+            "by halves below what is known to be too long"
+        );
     }
 }

@@ -12,7 +12,7 @@ use crate::types::{DatagramBatch, Route};
 use bondwire_packet::FlowClass;
 use bondwire_path::ProbeKind;
 use bondwire_units::Timestamp;
-use bondwire_wire::frame::{ACK_SINGLE_MAX, DATA_FRAGMENT_LEN, DATA_HEADER_MIN, DATA_LENGTH_LEN};
+use bondwire_wire::frame::{ACK_SINGLE_MAX, CLOSE_MAX, DATA_FRAGMENT_LEN, DATA_HEADER_MIN, DATA_LENGTH_LEN};
 use bondwire_wire::{DataHeader, Fragment, HEADER_LEN, INITIATION_LEN, Mode, TAG_LEN, Writer};
 
 /// Packets that one call builds at most.
@@ -21,6 +21,8 @@ const RUN: usize = 64;
 const CHALLENGE_ROOM: usize = INITIATION_LEN - HEADER_LEN - TAG_LEN;
 /// The plaintext of a challenge or an answer that has to be short.
 const SHORT_ROOM: usize = 16;
+/// What a CLOSE costs of an address's allowance at most.
+const CLOSE_COST: u64 = (CLOSE_MAX + HEADER_LEN + TAG_LEN) as u64 + 48;
 /// What they cost of an address's allowance, with the outer headers.
 const FULL_CHALLENGE: u64 = INITIATION_LEN as u64 + 48;
 pub(super) const SHORT_CHALLENGE: u64 = (SHORT_ROOM + HEADER_LEN + TAG_LEN) as u64 + 48;
@@ -473,12 +475,18 @@ impl Session {
         }
         self.close_sent = Some(now);
         for index in 0..self.lanes.len() {
-            if self.lanes[index].challenge.is_none() {
-                let room = self.room(index);
-                self.send_packet(index, room, out, now, |_, w| {
-                    w.close(code, text).then_some((false, Content::default()))
-                });
+            let lane = &mut self.lanes[index];
+            // An address that is not proven yet may be told as well, within what it has earned: it may be all that there is.
+            if let Some(allowance) = &mut lane.allowance {
+                if *allowance < CLOSE_COST {
+                    continue;
+                }
+                *allowance -= CLOSE_COST;
             }
+            let room = self.room(index).min(CLOSE_MAX);
+            self.send_packet(index, room, out, now, |_, w| {
+                w.close(code, text).then_some((false, Content::default()))
+            });
         }
     }
 }
