@@ -18,6 +18,8 @@ use core::time::Duration;
 const HYSTERESIS_MICROS: i64 = 1_000;
 /// Loss from which on a path's packets are copied onto a path that is idle.
 const SPARE_LOSS: f64 = 0.002;
+/// The backlog, as time at the bond's rate, up to which a flow leaves room for copies.
+const SPARE_DEMAND: Duration = Duration::from_millis(10);
 
 impl Session {
     /// The paths in use, as indices: useful ones, or, if there are none, any that are alive.
@@ -37,13 +39,10 @@ impl Session {
             .map(|(index, _)| index)
     }
 
-    /// The path on which a packet that is sent again arrives first. It keeps to the pacer: when a fast path dies, all that it carried goes to a
-    /// slower one, whose queue would overflow.
-    pub(super) fn pick_repair(&self, size: usize, now: Timestamp) -> Option<usize> {
-        self.usable()
-            .filter(|(_, lane)| lane.path.window_room() >= size && lane.path.send_budget(now) > 0)
-            .min_by_key(|(_, lane)| lane.path.arrival_after(size, now))
-            .map(|(index, _)| index)
+    /// The path on which a packet that is sent again arrives first. A few go at once; many, as when a fast path dies and leaves all that it
+    /// carried to a slower one, keep to the pacer, or that one's queue would overflow.
+    pub(super) fn pick_repair(&self, size: usize, many: bool, now: Timestamp) -> Option<usize> {
+        self.pick_urgent(size, now).filter(|index| !many || self.lanes[*index].path.send_budget(now) > 0)
     }
 
     /// The path for a frame that is not subject to congestion control (an acknowledgement).
@@ -76,8 +75,11 @@ impl Session {
 
     /// A path with nothing better to do that takes a copy of a packet that left on a lossy one: with the queue empty, protection costs nobody
     /// anything, and a loss that is never noticed delays no ordered flow by a round trip. Above all a flow's first round trips are spared.
-    pub(super) fn pick_spare(&self, first: usize, now: Timestamp) -> Option<usize> {
-        if self.lanes[first].path.loss() < SPARE_LOSS {
+    /// A flow that has shown a backlog lately needs the room itself.
+    pub(super) fn pick_spare(&self, first: usize, demand: usize, now: Timestamp) -> Option<usize> {
+        let rate: Bitrate = self.usable().map(|(_, lane)| lane.path.delivery_rate()).sum();
+        let wants_more = rate.time_for(ByteCount::from(demand)) > SPARE_DEMAND;
+        if wants_more || self.lanes[first].path.loss() < SPARE_LOSS {
             return None;
         }
         self.usable()

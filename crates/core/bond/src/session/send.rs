@@ -17,6 +17,8 @@ use bondwire_wire::{DataHeader, Fragment, HEADER_LEN, INITIATION_LEN, Mode, TAG_
 
 /// Packets that one call builds at most.
 const RUN: usize = 64;
+/// From so many packets on that wait to be sent again, they keep to the pacer.
+const MANY_REPAIRS: usize = 16;
 /// The plaintext of a packet that fills a challenge's datagram (docs/protocol.md, PATH-1).
 const CHALLENGE_ROOM: usize = INITIATION_LEN - HEADER_LEN - TAG_LEN;
 /// The plaintext of a challenge or an answer that has to be short.
@@ -261,7 +263,11 @@ impl Session {
                 self.repairs.pop_front();
                 continue;
             };
-            let Some(index) = self.pick_repair(size + DATAGRAM_OVERHEAD, now) else { return false };
+            let Some(index) =
+                self.pick_repair(size + DATAGRAM_OVERHEAD, self.repairs.len() > MANY_REPAIRS, now)
+            else {
+                return false;
+            };
             self.repairs.pop_front();
             if let Some(stored) = self.store.get_mut(id) {
                 stored.queued = false;
@@ -374,7 +380,7 @@ impl Session {
         self.send_outgoing(index, outgoing, out, now);
         if let Some(id) = kept
             && self.ingress.bytes() == 0
-            && let Some(other) = self.pick_spare(index, now)
+            && let Some(other) = self.pick_spare(index, head.demand, now)
         {
             self.send_stored(other, id, out, now);
             self.counters.copies += 1;
