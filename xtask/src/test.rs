@@ -11,7 +11,7 @@ use anyhow::Result;
 use crate::{check, process, setup};
 
 /// Crates whose `tests/` need no network.
-const PURE: &str = "units|packet|wire|crypto|path|bond|netem|scenario|sim";
+const PURE: &str = "units|packet|wire|fec|crypto|path|bond|netem|scenario|sim";
 
 /// Runs everything, or with a filter only the tests whose name contains it.
 ///

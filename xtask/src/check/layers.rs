@@ -17,9 +17,10 @@ const TABLE: &[(&str, &[&str])] = &[
     ("packet", &["units"]),
     ("wire", &["units"]),
     ("netem", &["units"]),
+    ("fec", &[]),
     ("crypto", &["units", "wire"]),
     ("path", &["units", "wire"]),
-    ("bond", &["units", "packet", "wire", "crypto", "path"]),
+    ("bond", &["units", "packet", "wire", "fec", "crypto", "path"]),
     // io: Linux at its edge, which knows batches but no bond
     ("netctl", &["units"]),
     ("udp", &["units", "packet"]),
@@ -43,7 +44,7 @@ const TABLE: &[(&str, &[&str])] = &[
 ];
 
 /// The crates that have no clock, socket, thread or `unsafe`.
-const CORE: &[&str] = &["units", "packet", "wire", "netem", "crypto", "path", "bond"];
+const CORE: &[&str] = &["units", "packet", "wire", "netem", "fec", "crypto", "path", "bond"];
 
 /// What a test of any crate may use on top of its row.
 const FOR_TESTS: &[&str] = &["netem", "scenario", "sim", "netns"];
