@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use crate::coefficient::coefficient;
-use crate::parity::{MAX_PLAINTEXT, MAX_SPAN, Mask, Parity, add_packet};
+use crate::gf::Block;
+use crate::parity::{LENGTH_LEN, MAX_PLAINTEXT, MAX_SPAN, Mask, Parity, add_length};
 
 /// The most accumulators that may be open, and so the most parities that cover one packet: their keys must differ
 /// modulo 8 (see [`coefficient`]).
@@ -63,8 +64,16 @@ impl Encoder {
         }
         self.newest = Some(number);
         self.drop_overlong(number);
-        for accumulator in &mut self.open {
-            accumulator.add(number, plaintext);
+        let mut factors = [0; MAX_OVERLAP];
+        for (accumulator, c) in self.open.iter_mut().zip(&mut factors) {
+            *c = accumulator.cover(number, plaintext.len());
+        }
+        for (index, chunk) in plaintext.chunks(Block::LEN).enumerate() {
+            let block = Block::new(chunk);
+            let at = LENGTH_LEN + index * Block::LEN;
+            for (accumulator, c) in self.open.iter_mut().zip(factors) {
+                block.mul_add(&mut accumulator.symbol[at..], c);
+            }
         }
         self.covered += 1;
         true
@@ -118,9 +127,12 @@ impl Encoder {
 }
 
 impl Accumulator {
-    fn add(&mut self, number: u64, plaintext: &[u8]) {
+    /// Takes in all of a packet but its plaintext, for which there is room then. Returns the packet's coefficient.
+    fn cover(&mut self, number: u64, len: usize) -> u8 {
         let first = *self.first.get_or_insert(number);
         self.mask.set((number - first) as usize);
-        add_packet(&mut self.symbol, plaintext, coefficient(number, self.key));
+        let c = coefficient(number, self.key);
+        add_length(&mut self.symbol, len, c);
+        c
     }
 }

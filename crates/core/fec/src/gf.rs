@@ -15,16 +15,23 @@ const INVERSE: [u8; 256] = inverses();
 /// The product of `a` and `b`.
 pub const fn mul(a: u8, b: u8) -> u8 {
     let mut product = 0;
-    let mut double = a;
+    let mut doubled = a;
     let mut bit = 0;
     while bit < 8 {
         if b >> bit & 1 == 1 {
-            product ^= double;
+            product ^= doubled;
         }
-        double = (double << 1) ^ (((double as i8) >> 7) as u8 & POLYNOMIAL);
+        doubled = double(doubled);
         bit += 1;
     }
     product
+}
+
+/// Twice `a`.
+#[inline]
+const fn double(a: u8) -> u8 {
+    // Arithmetic shift: 0xff where the byte overflows, which vector units know as a comparison with 0.
+    (a << 1) ^ (((a as i8) >> 7) as u8 & POLYNOMIAL)
 }
 
 /// The inverse of `a`: `mul(a, inv(a)) == 1`. Zero has none; `inv(0)` is 0.
@@ -95,17 +102,61 @@ fn by_doubling(dst: &mut [u8], src: &[u8], c: u8) {
 
 #[inline]
 fn lanes(to: &mut [u8; LANES], from: &[u8; LANES], masks: &[u8; 8]) {
-    let mut double = *from;
+    let mut doubled = *from;
     let mut sum = *to;
     for mask in masks {
         for lane in 0..LANES {
-            sum[lane] ^= double[lane] & mask;
-            // Arithmetic shift: 0xff where the byte overflows, which vector units know as a comparison with 0.
-            let over = ((double[lane] as i8) >> 7) as u8 & POLYNOMIAL;
-            double[lane] = (double[lane] << 1) ^ over;
+            sum[lane] ^= doubled[lane] & mask;
+            doubled[lane] = double(doubled[lane]);
         }
     }
     *to = sum;
+}
+
+/// Up to 32 bytes with their multiples, to be added to several sums: doubling, the greater part of the work, is done once.
+#[derive(Debug)]
+pub struct Block {
+    /// `multiples[digit][value]` is the bytes times `value << (2 * digit)`.
+    multiples: [[[u8; LANES]; 4]; 4],
+    len: usize,
+}
+
+impl Block {
+    /// Bytes in a full block.
+    pub const LEN: usize = LANES;
+
+    /// The first [`Self::LEN`] bytes of `src`, or all where there are fewer.
+    #[inline]
+    pub fn new(src: &[u8]) -> Self {
+        let len = src.len().min(LANES);
+        let mut power = [0; LANES];
+        match src.first_chunk() {
+            Some(chunk) => power = *chunk,
+            None => power[..len].copy_from_slice(src),
+        }
+        let mut multiples = [[[0; LANES]; 4]; 4];
+        for [_, one, two, three] in &mut multiples {
+            *one = power;
+            for lane in 0..LANES {
+                two[lane] = double(one[lane]);
+                three[lane] = one[lane] ^ two[lane];
+                power[lane] = double(two[lane]);
+            }
+        }
+        Self { multiples, len }
+    }
+
+    /// Adds `c` times the block to the beginning of `dst`, as far as the shorter one goes.
+    #[inline]
+    pub fn mul_add(&self, dst: &mut [u8], c: u8) {
+        let [a, b, d, e]: [&[u8; LANES]; 4] =
+            core::array::from_fn(|digit| &self.multiples[digit][usize::from(c >> (2 * digit) & 3)]);
+        let product = |lane: usize| a[lane] ^ b[lane] ^ d[lane] ^ e[lane];
+        match dst.first_chunk_mut::<LANES>() {
+            Some(dst) if self.len == LANES => (0..LANES).for_each(|lane| dst[lane] ^= product(lane)),
+            _ => dst.iter_mut().take(self.len).enumerate().for_each(|(lane, to)| *to ^= product(lane)),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -160,6 +211,12 @@ mod tests {
                 let want: Vec<u8> = dst.iter().zip(&src).map(|(to, from)| to ^ mul(*from, c)).collect();
                 mul_add(&mut dst, &src, c);
                 assert_eq!(dst, want);
+                for (at, chunk) in src.chunks(Block::LEN).enumerate() {
+                    let block = Block::new(chunk);
+                    block.mul_add(&mut dst[at * Block::LEN..], c);
+                    block.mul_add(&mut dst[at * Block::LEN..], c);
+                }
+                assert_eq!(dst, want);
                 scale(&mut dst, c);
                 assert_eq!(dst, want.iter().map(|byte| mul(*byte, c)).collect::<Vec<u8>>());
             }
@@ -175,8 +232,13 @@ mod tests {
         ) {
             let mut want = dst.clone();
             want.iter_mut().zip(&src).for_each(|(to, from)| *to ^= mul(*from, c));
+            let mut by_blocks = dst.clone();
+            for (chunk, dst) in src.chunks(Block::LEN).zip(by_blocks.chunks_mut(Block::LEN)) {
+                Block::new(chunk).mul_add(dst, c);
+            }
             mul_add(&mut dst, &src, c);
-            prop_assert_eq!(dst, want);
+            prop_assert_eq!(&dst, &want);
+            prop_assert_eq!(by_blocks, want);
         }
     }
 }

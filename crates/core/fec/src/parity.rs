@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::gf;
+
 /// Packet numbers that one parity may span, from the first covered to the last.
 pub const MAX_SPAN: usize = 256;
 
@@ -95,13 +97,18 @@ fn offsets(mask: &[u8]) -> impl Iterator<Item = usize> + '_ {
 
 /// Adds `c` times the symbol of `plaintext` to `symbol`, which grows where it is shorter.
 pub(crate) fn add_packet(symbol: &mut Vec<u8>, plaintext: &[u8], c: u8) {
-    let len = LENGTH_LEN + plaintext.len();
-    if symbol.len() < len {
-        symbol.resize(len, 0);
+    add_length(symbol, plaintext.len(), c);
+    gf::mul_add(&mut symbol[LENGTH_LEN..], plaintext, c);
+}
+
+/// Adds `c` times the length of a plaintext of `len` bytes to `symbol`, and makes it long enough for the plaintext.
+pub(crate) fn add_length(symbol: &mut Vec<u8>, len: usize, c: u8) {
+    if symbol.len() < LENGTH_LEN + len {
+        symbol.resize(LENGTH_LEN + len, 0);
     }
-    let (head, body) = symbol.split_at_mut(LENGTH_LEN);
-    crate::gf::mul_add(head, &(plaintext.len() as u16).to_be_bytes(), c);
-    crate::gf::mul_add(body, plaintext, c);
+    for (to, byte) in symbol.iter_mut().zip((len as u16).to_be_bytes()) {
+        *to ^= gf::mul(byte, c);
+    }
 }
 
 /// The plaintext that a symbol holds, or nothing where the length cannot be, or something follows the end.
