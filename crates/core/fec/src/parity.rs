@@ -117,3 +117,42 @@ pub(crate) fn plaintext(symbol: &[u8]) -> Option<&[u8]> {
     let (plaintext, rest) = body.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
     rest.iter().all(|byte| *byte == 0).then_some(plaintext)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_mask_is_read_as_its_bits_or_refused(
+            first in prop_oneof![0..1000_u64, u64::MAX - 300..=u64::MAX],
+            mask in prop::collection::vec(prop_oneof![Just(0), any::<u8>()], 0..40),
+        ) {
+            let parity = ParityRef { first, mask: &mask, key: 0, symbol: &[0; 9] };
+            let bits: Vec<usize> =
+                (0..mask.len() * 8).filter(|bit| mask[bit / 8] >> (bit % 8) & 1 == 1).collect();
+            let sound = mask.len() <= 32 && bits.last().is_some_and(|bit| first <= u64::MAX - *bit as u64);
+            let read: Option<Vec<u64>> = parity.numbers().map(Iterator::collect);
+            prop_assert_eq!(read, sound.then(|| bits.iter().map(|bit| first + *bit as u64).collect()));
+        }
+
+        #[test]
+        fn masks_that_are_written_are_read(offsets_set: std::collections::BTreeSet<u8>) {
+            let mut mask = Mask::default();
+            offsets_set.iter().for_each(|offset| mask.set(usize::from(*offset)));
+            let want: Vec<usize> = offsets_set.iter().copied().map(usize::from).collect();
+            prop_assert_eq!(offsets(mask.as_bytes()).collect::<Vec<_>>(), want);
+        }
+
+        #[test]
+        fn any_symbol_is_a_plaintext_with_zeros_behind_or_refused(symbol: Vec<u8>, len in 0..20_u8) {
+            let symbol = [&[0, len], &symbol[..]].concat();
+            let body = symbol[2..].to_vec();
+            let len = usize::from(len);
+            let sound = body.len() >= len && body[len..].iter().all(|byte| *byte == 0);
+            prop_assert_eq!(plaintext(&symbol), sound.then(|| &body[..len]));
+        }
+    }
+}
