@@ -150,6 +150,13 @@ impl Ingress {
             .count()
     }
 
+    /// Bytes that leave before what a flow would queue now: its own, and as much of each other that waits.
+    pub(crate) fn share_before(&self, key: &FlowKey) -> usize {
+        let Some(id) = self.by_key.get(key) else { return 0 };
+        let flow = &self.flows[usize::from(id & 1)][usize::from(id / 2)];
+        flow.backlog * (self.new.len() + self.old.len()).max(1)
+    }
+
     /// Queues an inner packet.
     pub(crate) fn push(&mut self, packet: &[u8], info: &PacketInfo, pool: &mut Pool, now: Timestamp) {
         let id = self.flow_id(info, now);

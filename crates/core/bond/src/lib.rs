@@ -22,6 +22,7 @@ mod random;
 mod reassembly;
 mod server;
 mod session;
+mod smoothing;
 mod store;
 mod types;
 

@@ -29,6 +29,18 @@ const PLACE_BYTES: usize = 32;
 /// A ring that is empty gives its memory back from this many places on.
 const IDLE_RING: usize = 256;
 
+/// Where packets go that wait for nothing any more.
+pub(crate) trait Deliver {
+    /// Takes the next one.
+    fn deliver(&mut self, packet: &[u8]);
+}
+
+impl Deliver for PacketBatch {
+    fn deliver(&mut self, packet: &[u8]) {
+        self.push(packet, Offload::default());
+    }
+}
+
 /// What happened to packets here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OrderCounters {
@@ -146,7 +158,7 @@ impl Order {
         &mut self,
         Tag { flow: id, sequence, ordered }: Tag,
         packet: &[u8],
-        deliver: &mut PacketBatch,
+        deliver: &mut impl Deliver,
         pool: &mut Pool,
         now: Timestamp,
     ) {
@@ -190,7 +202,7 @@ impl Order {
         id: u16,
         first: u64,
         count: u16,
-        deliver: &mut PacketBatch,
+        deliver: &mut impl Deliver,
         pool: &mut Pool,
         now: Timestamp,
     ) {
@@ -233,7 +245,7 @@ impl Order {
     pub(crate) fn handle_timeout(
         &mut self,
         wait: Duration,
-        deliver: &mut PacketBatch,
+        deliver: &mut impl Deliver,
         pool: &mut Pool,
         now: Timestamp,
     ) {
@@ -268,7 +280,7 @@ impl Order {
         Some(self.flows[index].get_or_insert_with(Box::default))
     }
 
-    fn handle_unordered(&mut self, id: u16, sequence: u64, packet: &[u8], deliver: &mut PacketBatch) {
+    fn handle_unordered(&mut self, id: u16, sequence: u64, packet: &[u8], deliver: &mut impl Deliver) {
         let Some(flow) = self.flow(id) else {
             self.counters.out_of_window += 1;
             return;
@@ -281,10 +293,10 @@ impl Order {
         self.deliver(packet, deliver);
     }
 
-    fn deliver(&mut self, packet: &[u8], deliver: &mut PacketBatch) {
+    fn deliver(&mut self, packet: &[u8], deliver: &mut impl Deliver) {
         self.counters.delivered += 1;
         self.counters.delivered_bytes += packet.len() as u64;
-        deliver.push(packet, Offload::default());
+        deliver.deliver(packet);
     }
 
     fn hold(&mut self, id: u16, ahead: usize, packet: &[u8], pool: &mut Pool, now: Timestamp) {
@@ -316,7 +328,7 @@ impl Order {
     }
 
     /// Delivers what no longer waits for anything.
-    fn release(&mut self, id: u16, deliver: &mut PacketBatch, pool: &mut Pool, now: Timestamp) {
+    fn release(&mut self, id: u16, deliver: &mut impl Deliver, pool: &mut Pool, now: Timestamp) {
         loop {
             let Some(flow) = self.flow(id) else { return };
             match flow.ring.front() {
@@ -358,14 +370,14 @@ impl Order {
     }
 
     /// Stops waiting for the first gap of a flow.
-    fn give_up(&mut self, id: u16, deliver: &mut PacketBatch, pool: &mut Pool, now: Timestamp) {
+    fn give_up(&mut self, id: u16, deliver: &mut impl Deliver, pool: &mut Pool, now: Timestamp) {
         let passed = self.pass_over(id, |place| !matches!(place, Place::Held(_)));
         self.places -= passed;
         self.counters.gave_up += passed as u64;
         self.release(id, deliver, pool, now);
     }
 
-    fn give_up_longest(&mut self, deliver: &mut PacketBatch, pool: &mut Pool, now: Timestamp) -> bool {
+    fn give_up_longest(&mut self, deliver: &mut impl Deliver, pool: &mut Pool, now: Timestamp) -> bool {
         let Some((_, id)) = self.longest_gap() else { return false };
         self.give_up(id, deliver, pool, now);
         true

@@ -180,6 +180,10 @@ pub struct Counters {
     pub rescued: u64,
     /// Copies sent in mode `redundant`.
     pub copies: u64,
+    /// Parities sent.
+    pub parities: u64,
+    /// Packets that were lost and found from parities.
+    pub recovered: u64,
     /// Inner packets of ordered flows that were given up on.
     pub given_up: u64,
     /// Inner packets that fell out of reassembly.

@@ -55,6 +55,36 @@ fn a_link_dies_and_nothing_of_a_stream_is_lost() {
     assert!(net.client_status().paths.iter().all(|p| p.state == PathState::Active));
 }
 
+/// Once a path is known to lose packets, what it loses is found from parities, without a round trip.
+#[test]
+fn what_a_lossy_path_loses_is_found_from_parities() {
+    let mut net = Net::new(1);
+    net.links[0].delay = Duration::from_millis(100);
+    net.run(Duration::from_secs(2));
+    net.links[0].lose = 50;
+    for i in 0..5_000 {
+        net.send_tcp(Side::Client, i);
+        net.run(Duration::from_millis(1));
+    }
+    net.run(Duration::from_secs(2));
+    assert_eq!(net.delivered(Side::Server), (0..5_000).collect::<Vec<_>>());
+    let sender = net.client_status().counters;
+    let recovered = net.server.status(net.now).sessions.iter().map(|s| s.counters.recovered).sum::<u64>();
+    assert!(sender.parities > 50 && sender.parities < 500, "{sender:?}");
+    assert!(recovered > 2 * sender.repaired, "{recovered} recovered, {} sent again", sender.repaired);
+    // Without loss the parities end.
+    net.links[0].lose = 0;
+    for round in 0..2 {
+        let before = net.client_status().counters.parities;
+        for i in 0..15_000 {
+            net.send_tcp(Side::Client, i);
+            net.run(Duration::from_millis(1));
+        }
+        let sent = net.client_status().counters.parities - before;
+        assert!(round == 0 || sent == 0, "{sent} parities on a path that loses nothing");
+    }
+}
+
 /// With all links dead the client seeks a new session, and goes on when they return.
 #[test]
 fn all_links_die_and_return() {

@@ -143,6 +143,16 @@ impl<C> Path<C> {
         self.sent.in_flight()
     }
 
+    /// The number of the next packet.
+    pub fn next_number(&self) -> u64 {
+        self.sent.next_number()
+    }
+
+    /// What packet `number` carries, if it is neither acknowledged nor lost.
+    pub fn content_of(&self, number: u64) -> Option<&C> {
+        self.sent.content(number)
+    }
+
     /// The congestion window in bytes.
     pub fn window(&self) -> usize {
         self.congestion.window()

@@ -120,6 +120,12 @@ impl<C> SentPackets<C> {
         Some(Sent { content: Some(content), ..*slot })
     }
 
+    /// What packet `number` carries, if it is in flight.
+    pub(crate) fn content(&self, number: u64) -> Option<&C> {
+        let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        self.packets.get(index)?.content.as_ref()
+    }
+
     /// When packet `number` was sent, if it is in flight.
     pub(crate) fn in_flight_since(&self, number: u64) -> Option<Timestamp> {
         let index = usize::try_from(number.checked_sub(self.first)?).ok()?;

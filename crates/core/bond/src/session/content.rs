@@ -36,6 +36,10 @@ pub(crate) enum Item {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Content {
     items: [Option<Item>; MAX_ITEMS],
+    /// The packet's number on its path.
+    pub(crate) number: u64,
+    /// Whether the packet is covered by parities.
+    pub(crate) is_protected: bool,
 }
 
 impl Content {
@@ -52,7 +56,7 @@ impl Content {
 
     /// One item alone.
     pub(crate) fn of(item: Item) -> Self {
-        let mut content = Self::default();
+        let mut content = Self { is_protected: !matches!(item, Item::Control(_)), ..Self::default() };
         content.add(item);
         content
     }

@@ -1,6 +1,7 @@
 //! A path of a session with what the bond keeps beside it: where it leads, whether that is proven, and what waits to be sent on it.
 
 use super::content::Content;
+use super::parity::{Guard, Solver};
 use crate::meter::Meter;
 use crate::store::StoreId;
 use crate::types::{PathStatus, Route};
@@ -92,6 +93,9 @@ pub(crate) struct Lane {
     pub(crate) candidate: Option<Candidate>,
     pub(crate) copies: VecDeque<Copy>,
     pub(crate) demotion: Demotion,
+    pub(crate) guard: Guard,
+    /// Only where the peer sends parities.
+    pub(crate) solver: Option<Box<Solver>>,
     pub(crate) state: PathState,
     pub(crate) tx: Meter,
     pub(crate) rx: Meter,
@@ -134,6 +138,8 @@ impl Lane {
             candidate: None,
             copies: VecDeque::new(),
             demotion: Demotion { until: Timestamp::ZERO, span: Duration::from_secs(5), active: false },
+            guard: Guard::default(),
+            solver: None,
             state: PathState::Probing,
             tx: Meter::default(),
             rx: Meter::default(),

@@ -9,6 +9,7 @@
 
 mod content;
 mod lane;
+mod parity;
 mod receive;
 mod schedule;
 mod send;
@@ -19,6 +20,7 @@ use crate::order::Order;
 use crate::pool::Pool;
 use crate::random::Random;
 use crate::reassembly::Reassembly;
+use crate::smoothing::{Outlet, Smoother};
 use crate::store::{Store, StoreId};
 use crate::types::{Counters, DropReason, PathChange, PathStatus, Route};
 use bondwire_crypto::SessionKeys;
@@ -87,6 +89,7 @@ pub(crate) struct Session {
     store: Store,
     order: Order,
     reassembly: Reassembly,
+    smoother: Smoother,
     pool: Pool,
     /// Packets to be sent again.
     repairs: VecDeque<StoreId>,
@@ -127,6 +130,7 @@ impl Session {
             store: Store::new(share),
             order: Order::new(share * 2),
             reassembly: Reassembly::default(),
+            smoother: Smoother::default(),
             pool: Pool::new(1_024),
             repairs: VecDeque::new(),
             control: VecDeque::new(),
@@ -263,6 +267,7 @@ impl Session {
             return;
         }
         self.last_data = now;
+        self.smoother.on_sent(info, now);
         self.ingress.push(packet, info, &mut self.pool, now);
     }
 

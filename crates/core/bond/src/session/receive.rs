@@ -2,7 +2,7 @@
 
 use super::content::{Content, Control, Item};
 use super::lane::{Challenge, Lane, overhead};
-use super::{Delivery, MAX_PATHS, Role, Session, SessionEvent};
+use super::{Delivery, MAX_PATHS, Outlet, Role, Session, SessionEvent};
 use crate::order::Tag;
 use crate::types::{DropReason, Route};
 use bondwire_path::{AckInfo, PathState};
@@ -37,9 +37,13 @@ impl Session {
                     now,
                 );
                 if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.id == plain.path) {
+                    if let Some(solver) = &mut lane.solver {
+                        solver.handle_packet(plain.number, &datagram[HEADER_LEN..HEADER_LEN + plain.len]);
+                    }
                     lane.path.on_packet_received(plain.number, eliciting, now);
                     self.on_address(plain, route, bytes, now);
                 }
+                self.take_recovered(delivery, now);
                 true
             }
             Err(reason) => {
@@ -120,7 +124,7 @@ impl Session {
     }
 
     /// Hands out the frames of a packet. Returns whether it has to be acknowledged.
-    fn handle_frames(
+    pub(super) fn handle_frames(
         &mut self,
         index: usize,
         route: Route,
@@ -155,10 +159,18 @@ impl Session {
                 Frame::Skip { flow, first, count } => {
                     if let Some(expected) = self.order.expected(flow) {
                         let first = expand_sequence(first, expected);
-                        self.order.handle_skip(flow, first, count, delivery.batch, &mut self.pool, now);
+                        let mut outlet = Outlet {
+                            batch: delivery.batch,
+                            smoother: &mut self.smoother,
+                            ingress: &self.ingress,
+                            now,
+                        };
+                        self.order.handle_skip(flow, first, count, &mut outlet, &mut self.pool, now);
                     }
                 }
                 Frame::Mode { sequence, mode } => self.handle_mode(sequence, mode),
+                Frame::Parity(parity) => self.handle_parity(&parity, now),
+                Frame::Recovered(recovered) => self.handle_recovered(&recovered),
                 Frame::Data(data) => self.handle_data(&data, delivery, now),
             }
         }
@@ -188,13 +200,13 @@ impl Session {
             self.on_acked(content);
         }
         for content in lost.drain(..) {
-            self.on_lost(content);
+            self.on_lost_on(index, content, now);
         }
         (self.acked, self.lost) = (acked, lost);
         self.after_path_change(index, now);
     }
 
-    fn on_acked(&mut self, content: Content) {
+    pub(super) fn on_acked(&mut self, content: Content) {
         for item in content.items() {
             match item {
                 Item::Data(id) => {
@@ -349,11 +361,19 @@ impl Session {
             // docs/protocol.md, DATA-6. What is dropped here still has its place in the order of its flow.
             self.counters.drops.count(reason);
             if data.ordered {
-                self.order.handle_skip(data.flow, sequence, 1, delivery.batch, &mut self.pool, now);
+                let mut outlet = Outlet {
+                    batch: delivery.batch,
+                    smoother: &mut self.smoother,
+                    ingress: &self.ingress,
+                    now,
+                };
+                self.order.handle_skip(data.flow, sequence, 1, &mut outlet, &mut self.pool, now);
             }
             return;
         }
-        self.order.handle_packet(tag, packet, delivery.batch, &mut self.pool, now);
+        let mut outlet =
+            Outlet { batch: delivery.batch, smoother: &mut self.smoother, ingress: &self.ingress, now };
+        self.order.handle_packet(tag, packet, &mut outlet, &mut self.pool, now);
     }
 }
 

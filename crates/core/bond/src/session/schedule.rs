@@ -16,6 +16,10 @@ use core::time::Duration;
 
 /// A slower path has to win by this before it is used, so that measurement noise does not move packets.
 const HYSTERESIS_MICROS: i64 = 1_000;
+/// Paths whose round trips differ by less than this (or an eighth) are used side by side from a flow's first packets on.
+const NEAR: Duration = Duration::from_millis(4);
+/// Jitter up to this is below what a sender takes for a queue.
+const EVEN: Duration = Duration::from_millis(3);
 /// Loss from which on a path's packets are copied onto a path that is idle.
 const SPARE_LOSS: f64 = 0.002;
 /// The backlog, as time at the bond's rate, up to which a flow leaves room for copies.
@@ -113,6 +117,35 @@ impl Session {
             interval: Duration::from_millis(100).max((rtt + spread) * 2),
         }
     }
+
+    /// The rate at which the paths in use take packets now.
+    pub(super) fn pacing_rate(&self) -> Bitrate {
+        self.usable().map(|(_, lane)| lane.path.pacing_rate()).sum()
+    }
+
+    /// The round trip that dense flows have over the quickest path and those that are hardly slower: with what jitter adds, without
+    /// what queues add. Zero where it is even by itself.
+    pub(super) fn rtt_floor(&self) -> Duration {
+        let measured = || self.usable().filter(|(_, lane)| lane.path.rtt().is_measured());
+        let Some(quickest) = measured().map(|(_, lane)| lane.path.rtt().min()).min() else {
+            return Duration::ZERO;
+        };
+        let near = quickest + (quickest / 2).max(NEAR);
+        let floor = measured()
+            .filter(|(_, lane)| lane.path.rtt().min() <= near)
+            .map(|(_, lane)| dense_rtt(lane))
+            .max()
+            .unwrap_or_default();
+        if floor < quickest + EVEN { Duration::ZERO } else { floor }
+    }
+}
+
+/// What most packets' round trips over a path stay below.
+fn dense_rtt(lane: &Lane) -> Duration {
+    let (rtt, delay) = (lane.path.rtt(), lane.path.one_way_delay());
+    let queue = Duration::from_micros((delay.smoothed() - delay.unqueued()).max(0) as u64);
+    let bare = rtt.smoothed().saturating_sub(queue);
+    bare + (rtt.variation() * 2).min(bare / 2)
 }
 
 fn delay_of(lane: &Lane) -> Option<i64> {

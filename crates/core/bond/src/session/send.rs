@@ -5,7 +5,7 @@
 
 use super::content::{Content, Control, Item, MAX_ITEMS};
 use super::lane::{COPY_WAIT, Copy, Outgoing, overhead};
-use super::{Role, Session, SessionEvent};
+use super::{Lane, Role, Session, SessionEvent};
 use crate::ingress::Head;
 use crate::reassembly::FRAGMENT_LEN;
 use crate::types::{DatagramBatch, Route};
@@ -32,10 +32,10 @@ pub(super) const SHORT_CHALLENGE: u64 = (SHORT_ROOM + HEADER_LEN + TAG_LEN) as u
 const DATAGRAM_OVERHEAD: usize = HEADER_LEN + DATA_HEADER_MIN + TAG_LEN;
 
 /// A packet that is being built.
-struct Draft {
+pub(super) struct Draft {
     len: usize,
     eliciting: bool,
-    content: Content,
+    pub(super) content: Content,
 }
 
 impl Session {
@@ -54,12 +54,15 @@ impl Session {
         while out.len() < end && self.send_repair(out, now) {}
         self.send_copies(out, end, now);
         while out.len() < end && self.send_fresh(out, now) {}
+        if self.ingress.bytes() == 0 && self.repairs.is_empty() {
+            self.send_tail_parities(out, now);
+        }
         self.send_copies(out, end + RUN, now);
         self.send_acks(out, now);
     }
 
     /// Reserves a packet on a path, lets `fill` write frames into it, seals it, and books it with the path.
-    fn send_packet(
+    pub(super) fn send_packet(
         &mut self,
         index: usize,
         room: usize,
@@ -82,10 +85,11 @@ impl Session {
     }
 
     /// Writes the header, seals the frames behind it, and books the packet. Returns the size of the datagram.
-    fn seal(&mut self, index: usize, buffer: &mut [u8], draft: Draft, now: Timestamp) -> usize {
+    fn seal(&mut self, index: usize, buffer: &mut [u8], mut draft: Draft, now: Timestamp) -> usize {
         let lane = &mut self.lanes[index];
         let total = HEADER_LEN + draft.len + TAG_LEN;
         let size = total + overhead(lane.route.remote);
+        draft.content.number = lane.path.next_number();
         let number = match lane.mtu_probe.take() {
             Some(mtu) => lane.path.on_mtu_probe_sent(mtu, draft.content, now),
             None => lane.path.on_packet_sent(size, draft.eliciting, draft.content, now),
@@ -99,6 +103,7 @@ impl Session {
         .encode();
         buffer[..HEADER_LEN].copy_from_slice(&header);
         let (plain, rest) = buffer[HEADER_LEN..].split_at_mut(draft.len);
+        Self::protect(lane, number, &draft, plain, now);
         let tag = self.keys.seal_in_place(lane.id, number, &header, plain);
         rest[..TAG_LEN].copy_from_slice(&tag);
         if self.keys.worn_out() {
@@ -109,7 +114,7 @@ impl Session {
     }
 
     /// Room for frames in a full datagram of this path.
-    fn room(&self, index: usize) -> usize {
+    pub(super) fn room(&self, index: usize) -> usize {
         self.lanes[index].path.mtu().saturating_sub(HEADER_LEN + TAG_LEN)
     }
 
@@ -313,6 +318,7 @@ impl Session {
                 stored.copies += 1;
             }
         }
+        self.send_parity_if_due(index, out, now);
     }
 
     /// Sends an inner packet that is not kept.
@@ -442,7 +448,8 @@ impl Session {
                 }
             }
         }
-        if !self.lanes.iter().any(|lane| lane.path.ack_due(now)) {
+        let reports = |lane: &Lane| lane.solver.as_ref().is_some_and(|solver| solver.has_reports());
+        if !self.lanes.iter().any(|lane| lane.path.ack_due(now) || reports(lane)) {
             return;
         }
         // With no path alive an acknowledgement still goes where something came from last: it may be what revives it.
@@ -460,6 +467,9 @@ impl Session {
     /// Writes the acknowledgements of one path, or of all paths for which one is due. False if there was none.
     fn write_acks(&mut self, writer: &mut Writer<'_>, only: Option<usize>, now: Timestamp) -> bool {
         for (index, lane) in self.lanes.iter_mut().enumerate() {
+            if let Some(solver) = &mut lane.solver {
+                solver.write_reports(lane.id, writer);
+            }
             let wanted = only.map_or_else(|| lane.path.ack_due(now), |only| only == index);
             if !wanted || writer.remaining() < ACK_SINGLE_MAX {
                 continue;

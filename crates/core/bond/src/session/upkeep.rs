@@ -2,10 +2,11 @@
 
 use super::content::{Control, Item};
 use super::send::SHORT_CHALLENGE;
-use super::{Delivery, Session, SessionEvent};
+use super::{Delivery, Outlet, Session, SessionEvent};
 use crate::types::PathChange;
 use bondwire_path::{PathState, Traffic};
 use bondwire_units::{Bitrate, Deadline, Timestamp};
+use bondwire_wire::Mode;
 use bondwire_wire::frame::{PathState as PeerState, PathStatus};
 use core::time::Duration;
 
@@ -29,14 +30,18 @@ impl Session {
             let mut lost = core::mem::take(&mut self.lost);
             self.lanes[index].path.handle_timeout(&mut lost, now);
             for content in lost.drain(..) {
-                self.on_lost(content);
+                self.on_lost_on(index, content, now);
             }
             self.lost = lost;
+            self.give_up_on_parities(index, Some(now));
             self.after_path_change(index, now);
         }
         self.keys.handle_timeout(now);
         let wait = self.order_wait();
-        self.order.handle_timeout(wait, delivery.batch, &mut self.pool, now);
+        let mut outlet =
+            Outlet { batch: delivery.batch, smoother: &mut self.smoother, ingress: &self.ingress, now };
+        self.order.handle_timeout(wait, &mut outlet, &mut self.pool, now);
+        self.smoother.handle_timeout(delivery.batch, now);
         if now >= self.upkeep_due {
             self.upkeep_due = now + UPKEEP;
             self.upkeep(now);
@@ -52,6 +57,9 @@ impl Session {
             .order
             .poll_deadline(self.order_wait())
             .map(|at| Deadline::new(at, "a gap has been waited for"));
+        let held = self.smoother.poll_deadline();
+        next =
+            Deadline::earliest(next, held.map(|at| Deadline::new(at, "an acknowledgement that came early")));
         if self.is_alive() {
             next = Deadline::earliest(next, self.keys.poll_deadline());
         }
@@ -62,6 +70,13 @@ impl Session {
         let proven = self.lanes.iter().any(|lane| lane.challenge.is_none());
         for lane in &self.lanes {
             next = Deadline::earliest(next, lane.path.poll_deadline());
+            let parity =
+                lane.guard.poll_deadline().map(|at| Deadline::new(at, "a parity that has not helped"));
+            next = Deadline::earliest(next, parity);
+            if self.ingress.bytes() == 0 && lane.is_active() && lane.path.send_budget(now) > 0 {
+                let tail = lane.guard.tail_due().map(|at| Deadline::new(at, "the parity of a burst"));
+                next = Deadline::earliest(next, tail);
+            }
             if let Some(challenge) = lane.challenge.filter(|_| lane.allowance.is_none_or(|a| a >= 1_200)) {
                 next = Deadline::earliest(next, Some(Deadline::new(challenge.due, "a challenge")));
             }
@@ -114,12 +129,18 @@ impl Session {
             self.pool.give_back(stored.bytes);
         }
         self.ingress.set_params(self.codel_params());
+        self.smoother.set_floor(self.rtt_floor(), self.pacing_rate(), now);
         let traffic = if now.since(self.last_data) < TRAFFIC { Traffic::Bulk } else { Traffic::Idle };
         let pto = self.lanes.iter().map(|lane| lane.path.rtt().pto()).max().unwrap_or_default();
         self.keys.set_old_key_life((pto * 3).clamp(Duration::from_secs(1), Duration::from_secs(10)));
         for index in 0..self.lanes.len() {
             self.lanes[index].path.set_traffic(traffic, now);
             self.judge(index, now);
+            let lane = &mut self.lanes[index];
+            lane.guard.set_loss(if self.mode == Mode::Redundant { 0.0 } else { lane.path.own_loss() });
+            if lane.solver.as_ref().is_some_and(|solver| solver.is_unused(now)) {
+                lane.solver = None;
+            }
         }
     }
 
@@ -166,6 +187,7 @@ impl Session {
         self.events.push_back(SessionEvent::Path(change));
         if from == PathState::Active {
             self.rescue_in_flight(index, now);
+            self.give_up_on_parities(index, None);
             while let Some(copy) = self.lanes[index].copies.pop_front() {
                 if let super::lane::Outgoing::Once { bytes, .. } = copy.packet {
                     self.pool.give_back(bytes);

@@ -24,6 +24,8 @@ pub struct Link {
     pub delay: Duration,
     pub port: u16,
     pub mtu: u16,
+    /// Each so many-th datagram is lost; 0: none.
+    pub lose: u64,
 }
 
 #[derive(Debug)]
@@ -136,6 +138,7 @@ impl Net {
                     delay: Duration::from_millis(10 + 15 * i as u64),
                     port: 5_000 + 100 * i as u16,
                     mtu: 1_500,
+                    lose: 0,
                 })
                 .collect(),
             record,
@@ -345,8 +348,9 @@ impl Net {
             return;
         }
         self.largest = self.largest.max(datagram.len() + 28);
-        if link.up {
-            self.order += 1;
+        self.order += 1;
+        let lost = link.lose > 0 && self.order.is_multiple_of(link.lose);
+        if link.up && !lost {
             self.wire.insert((self.now + link.delay, self.order), (wire, datagram.to_vec()));
         }
     }

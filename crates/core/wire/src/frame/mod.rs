@@ -9,6 +9,7 @@
 //! it can plan a packet before it writes it.
 
 mod ack;
+mod parity;
 mod parse;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,9 @@ use bondwire_units::PathId;
 use crate::params::{CloseCode, Mode};
 
 pub use ack::{Ack, AckRanges};
+pub use parity::{
+    MAX_PARITY_MASK, MAX_RECOVERED, PARITY_HEADER, Parity, ParityPart, RECOVERED_MAX, Recovered,
+};
 pub use parse::Frames;
 pub use writer::Writer;
 
@@ -70,6 +74,8 @@ const REKEY_REQUEST: u8 = 0x08;
 const REKEY_RESPONSE: u8 = 0x09;
 const SKIP: u8 = 0x0a;
 const MODE: u8 = 0x0b;
+const PARITY: u8 = 0x0d;
+const RECOVERED: u8 = 0x0e;
 const DATA: u8 = 0x10;
 const DATA_LAST: u8 = 0x17;
 const DATA_LENGTH_BIT: u8 = 0b001;
@@ -133,6 +139,10 @@ pub enum Frame<'a> {
         /// The mode.
         mode: Mode,
     },
+    /// What lost packets can be found from (FEC-1).
+    Parity(Parity<'a>),
+    /// Packets that were found so (FEC-3).
+    Recovered(Recovered<'a>),
     /// An inner packet, or a fragment of one.
     Data(Data<'a>),
 }
@@ -140,7 +150,7 @@ pub enum Frame<'a> {
 impl Frame<'_> {
     /// Whether a packet with this frame is to be acknowledged (FRAME-1).
     pub const fn is_ack_eliciting(&self) -> bool {
-        !matches!(self, Self::Padding | Self::Ack(_) | Self::Close { .. })
+        !matches!(self, Self::Padding | Self::Ack(_) | Self::Close { .. } | Self::Recovered(_))
     }
 }
 

@@ -2,8 +2,9 @@ use bondwire_units::PathId;
 
 use super::{
     ACK, Ack, CLOSE, DATA, DATA_FRAGMENT_BIT, DATA_LAST, DATA_LENGTH_BIT, DATA_ORDERED_BIT, Data, Fragment,
-    Frame, LAST_FRAGMENT_BIT, MAX_CLOSE_TEXT, MAX_FRAGMENTS, MODE, PADDING, PATH_CHALLENGE, PATH_CLOSE,
-    PATH_RESPONSE, PATH_STATUS, PING, PathState, PathStatus, REKEY_REQUEST, REKEY_RESPONSE, SKIP, SKIPPABLE,
+    Frame, LAST_FRAGMENT_BIT, MAX_CLOSE_TEXT, MAX_FRAGMENTS, MODE, PADDING, PARITY, PATH_CHALLENGE,
+    PATH_CLOSE, PATH_RESPONSE, PATH_STATUS, PING, Parity, PathState, PathStatus, RECOVERED, REKEY_REQUEST,
+    REKEY_RESPONSE, Recovered, SKIP, SKIPPABLE,
 };
 use crate::error::{Malformed, Violation, WireError};
 use crate::params::{CloseCode, Mode};
@@ -82,6 +83,8 @@ fn decode<'a>(kind: u8, reader: &mut Reader<'a>) -> Result<Frame<'a>, WireError>
             let mode = Mode::from_byte(reader.u8("a MODE")?).ok_or(Violation::OutOfBounds("the mode"))?;
             Frame::Mode { sequence, mode }
         }
+        PARITY => Frame::Parity(Parity::decode(reader)?),
+        RECOVERED => Frame::Recovered(Recovered::decode(reader)?),
         DATA..=DATA_LAST => Frame::Data(data(kind, reader)?),
         unknown => return Err(Violation::UnknownFrame(unknown).into()),
     })

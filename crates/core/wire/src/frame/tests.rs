@@ -76,6 +76,11 @@ fn promised(frame: &Frame<'_>) -> RangeInclusive<usize> {
         Frame::RekeyRequest { .. } | Frame::RekeyResponse { .. } => 1..=REKEY_MAX,
         Frame::Skip { .. } => 1..=SKIP_MAX,
         Frame::Mode { .. } => 1..=MODE_MAX,
+        Frame::Parity(parity) => {
+            let len = PARITY_HEADER + parity.mask.len() + parity.symbol.len();
+            len..=len
+        }
+        Frame::Recovered(_) => 1..=RECOVERED_MAX,
         Frame::Data(data) => DATA_HEADER_MIN + data.payload.len()..=DATA_HEADER_MAX + data.payload.len(),
     }
 }
@@ -88,6 +93,48 @@ fn padding_is_one_frame_and_unknown_frames_are_skipped() {
     assert_eq!(all(&[0x80, 1]), Err(Malformed::Truncated("a frame that is to be skipped").into()));
     assert_eq!(all(&[PING, 0x18, 0]), Err(Violation::UnknownFrame(0x18).into()));
     assert_eq!(all(&[]), Err(Malformed::NoFrames.into()));
+}
+
+/// docs/protocol.md, FEC-1 and FEC-3.
+#[test]
+fn parities_and_what_they_recovered_come_back_as_written() {
+    let parity = Parity {
+        path: PathId(3),
+        part: ParityPart::Whole,
+        key: 2,
+        first: 0xdead_beef,
+        mask: &[0b101],
+        symbol: &[7, 8, 9],
+    };
+    let bytes = written(|w| w.parity(&parity));
+    assert_eq!(bytes, [PARITY, 3, 0, 2, 0xde, 0xad, 0xbe, 0xef, 1, 0b101, 7, 8, 9]);
+    assert_eq!(all(&bytes), Ok(vec![Frame::Parity(parity)]));
+    let bytes = written(|w| w.recovered(PathId(3), [5u32, 1 << 31].into_iter()));
+    let frames = all(&bytes).unwrap();
+    let Frame::Recovered(recovered) = frames[0] else { panic!("{frames:?}") };
+    assert!(!frames[0].is_ack_eliciting());
+    assert_eq!(recovered.numbers().collect::<Vec<_>>(), [5, 1 << 31]);
+    let mut room = [0; 400];
+    for wrong in [
+        Parity { mask: &[], ..parity },
+        Parity { mask: &[1; 33], ..parity },
+        Parity { symbol: &[], ..parity },
+        Parity { part: ParityPart::Second, ..parity },
+    ] {
+        assert!(!Writer::new(&mut room).parity(&wrong));
+    }
+    assert!(!Writer::new(&mut room).recovered(PathId(0), [].into_iter()));
+    assert!(!Writer::new(&mut room).recovered(PathId(0), [0; MAX_RECOVERED + 1].into_iter()));
+    for (bytes, what) in [
+        (&[PARITY, 0, 3, 0, 0, 0, 0, 0, 1, 1, 1][..], "the part of a PARITY"),
+        (&[PARITY, 0, 0, 0, 0, 0, 0, 0, 33, 1, 1], "the bitmap of a PARITY"),
+        (&[PARITY, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1], "the bitmap of a PARITY"),
+        (&[RECOVERED, 0, 0], "the count of a RECOVERED"),
+        (&[RECOVERED, 0, 17], "the count of a RECOVERED"),
+    ] {
+        assert_eq!(all(bytes), Err(Violation::OutOfBounds(what).into()));
+    }
+    assert!(all(&[PARITY, 0, 0, 0, 0, 0, 0, 0, 1, 1]).is_err(), "no symbol");
 }
 
 #[test]

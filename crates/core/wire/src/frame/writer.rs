@@ -4,8 +4,9 @@ use bondwire_units::PathId;
 
 use super::{
     ACK, CLOSE, DATA, DATA_FRAGMENT_BIT, DATA_LENGTH_BIT, DATA_ORDERED_BIT, Data, Fragment, Frame,
-    LAST_FRAGMENT_BIT, MAX_ACK_RANGES, MAX_CLOSE_TEXT, MAX_FRAGMENTS, MODE, PADDING, PATH_CHALLENGE,
-    PATH_CLOSE, PATH_RESPONSE, PATH_STATUS, PING, PathStatus, REKEY_REQUEST, REKEY_RESPONSE, SKIP,
+    LAST_FRAGMENT_BIT, MAX_ACK_RANGES, MAX_CLOSE_TEXT, MAX_FRAGMENTS, MAX_PARITY_MASK, MAX_RECOVERED, MODE,
+    PADDING, PARITY, PATH_CHALLENGE, PATH_CLOSE, PATH_RESPONSE, PATH_STATUS, PING, Parity, ParityPart,
+    PathStatus, RECOVERED, REKEY_REQUEST, REKEY_RESPONSE, SKIP,
 };
 use crate::params::{CloseCode, Mode};
 use crate::reader::fitting;
@@ -202,6 +203,32 @@ impl<'a> Writer<'a> {
         })
     }
 
+    /// PARITY, which ends its packet. False also if its bitmap or its symbol has a length that is not allowed.
+    pub fn parity(&mut self, parity: &Parity<'_>) -> bool {
+        let Ok(mask_len) = u8::try_from(parity.mask.len()) else { return false };
+        let wrong = parity.mask.len() > MAX_PARITY_MASK
+            || parity.mask.is_empty() != (parity.part == ParityPart::Second)
+            || parity.symbol.is_empty();
+        !wrong
+            && self.whole(|w| {
+                w.put(&[PARITY, parity.path.0, parity.part.to_byte(), parity.key])?;
+                w.put(&parity.first.to_be_bytes())?;
+                w.put(&[mask_len])?;
+                w.put(parity.mask)?;
+                w.put(parity.symbol)
+            })
+    }
+
+    /// RECOVERED; false if there are no numbers, or more than [`MAX_RECOVERED`].
+    pub fn recovered(&mut self, path: PathId, numbers: impl ExactSizeIterator<Item = u32>) -> bool {
+        let count = numbers.len();
+        (1..=MAX_RECOVERED).contains(&count)
+            && self.whole(|w| {
+                w.put(&[RECOVERED, path.0, count as u8])?;
+                numbers.into_iter().try_for_each(|number| w.put(&number.to_be_bytes()))
+            })
+    }
+
     /// A DATA frame: header and payload. Without `with_length` nothing may be written behind it, padding neither.
     /// `sequence` is cut to its low 24 bits.
     #[inline]
@@ -253,7 +280,7 @@ impl<'a> Writer<'a> {
         })
     }
 
-    /// Any frame, such as one that is sent again. PADDING is one byte, DATA carries its length.
+    /// Any frame, such as one that is sent again. PADDING is one byte, DATA carries its length, PARITY ends its packet.
     pub fn frame(&mut self, frame: &Frame<'_>) -> bool {
         match frame {
             Frame::Padding => self.bytes(&[PADDING]),
@@ -268,6 +295,11 @@ impl<'a> Writer<'a> {
             Frame::RekeyResponse { epoch, public } => self.rekey_response(*epoch, public),
             Frame::Skip { flow, first, count } => self.skip(*flow, *first, *count),
             Frame::Mode { sequence, mode } => self.mode(*sequence, *mode),
+            Frame::Parity(parity) => self.parity(parity),
+            Frame::Recovered(recovered) => {
+                let numbers: Vec<u32> = recovered.numbers().collect();
+                self.recovered(recovered.path, numbers.into_iter())
+            }
             Frame::Data(data) => self.data(data, true),
         }
     }

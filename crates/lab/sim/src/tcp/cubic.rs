@@ -11,6 +11,8 @@ pub(super) struct Cubic {
     before_loss: f64,
     epoch: Option<Epoch>,
     hystart: HyStart,
+    /// The least round trip of data.
+    least: Option<Duration>,
     /// What to return to if the reduction turns out to have been for nothing.
     undo: Option<(f64, f64)>,
 }
@@ -39,6 +41,7 @@ impl Cubic {
             before_loss: 0.0,
             epoch: None,
             hystart: HyStart::default(),
+            least: None,
             undo: None,
         }
     }
@@ -76,7 +79,10 @@ impl Cubic {
     }
 
     /// A round-trip sample, with the positions that mark the rounds.
-    pub(super) fn on_rtt(&mut self, rtt: Duration, least: Duration, round: Round, now: Timestamp) {
+    pub(super) fn on_rtt(&mut self, rtt: Duration, round: Round, now: Timestamp) {
+        // That of the handshake does not count: Linux sets the algorithm up after it.
+        let least = self.least.map_or(rtt, |least| least.min(rtt));
+        self.least = Some(least);
         if self.in_slow_start() && self.hystart.on_ack(rtt, least, self.window, round, now) {
             self.threshold = self.window;
         }

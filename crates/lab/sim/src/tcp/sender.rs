@@ -26,6 +26,7 @@ pub(super) struct Sender {
     /// When to give up waiting, and for what.
     timer: Option<(Timestamp, Timer)>,
     reordering_timer: Option<Timestamp>,
+    usage: Usage,
     /// A tail probe is out: it ends when this segment is acknowledged.
     probing: Option<u64>,
     probe: Option<u64>,
@@ -48,6 +49,15 @@ struct Episode {
     first_serial: Option<u32>,
     /// Retransmissions whose original is not known to have arrived too.
     unproven: i64,
+}
+
+/// Whether the window, and not the source, was what limited the sender within the last round (`tcp_cwnd_validate` in Linux).
+#[derive(Clone, Copy, Debug, Default)]
+struct Usage {
+    limited: bool,
+    most_in_flight: u64,
+    /// The segment whose acknowledgement ends the round.
+    until: u64,
 }
 
 /// Proportional rate reduction.
@@ -101,6 +111,7 @@ impl Sender {
             backoff: 0,
             timer: None,
             reordering_timer: None,
+            usage: Usage::default(),
             probing: None,
             probe: None,
             counters: SenderCounters::default(),
@@ -174,7 +185,9 @@ impl Sender {
 
     /// The next segment to send, if one may be sent. `serial` is the number that it will carry.
     pub(super) fn poll_chunk(&mut self, serial: u32, now: Timestamp) -> Option<Chunk> {
-        let number = self.next_to_send()?;
+        let next = self.next_to_send();
+        self.note_usage(next.is_none() && self.may_send_new());
+        let number = next?;
         let first_of_flight = self.board.outstanding() == 0;
         let again = number < self.board.next();
         if again {
@@ -240,11 +253,16 @@ impl Sender {
     }
 
     fn is_limited_by_window(&self) -> bool {
-        let flying = self.board.in_flight() as f64;
-        if self.cubic.in_slow_start() {
-            self.cubic.window() < 2.0 * flying
-        } else {
-            flying + 1.0 >= self.cubic.window().floor()
+        let slow_start = self.cubic.in_slow_start();
+        self.usage.limited || slow_start && self.cubic.window() < 2.0 * self.usage.most_in_flight as f64
+    }
+
+    /// The sender sent what it could; `limited`: the window stopped it, not the source.
+    fn note_usage(&mut self, limited: bool) {
+        let flying = self.board.in_flight();
+        let round_over = self.board.first() >= self.usage.until;
+        if round_over || limited || !self.usage.limited && flying > self.usage.most_in_flight {
+            self.usage = Usage { limited, most_in_flight: flying, until: self.board.next() };
         }
     }
 
@@ -297,7 +315,7 @@ impl Sender {
         let Some(least) = self.rtt.least() else { return };
         if let Some(rtt) = rtt {
             let round = Round { acknowledged: self.board.first(), next: self.board.next() };
-            self.cubic.on_rtt(rtt, least, round, now);
+            self.cubic.on_rtt(rtt, round, now);
         }
         if limited && delivered > 0 {
             self.cubic.on_ack(delivered as f64, least, now);

@@ -1,0 +1,222 @@
+//! Smooths the round trip that an inner TCP sender sees, by holding acknowledgements back that came sooner than usual.
+//!
+//! A sender in slow start takes a round trip that grows for a queue, and stops growing its window (HyStart, RFC 9406: 4 to 16 ms above the
+//! least round trip that it knows). On links that jitter the least is a lucky packet of the first round; as soon as the flow is dense, its
+//! packets are put in order and all take what the slowest take. The sender then leaves slow start with a twentieth of what the
+//! links carry, and needs seconds for the rest. So the end at which a flow's data enters the bond notes when it did, and gives the sender no acknowledgement earlier than one
+//! [floor](Smoother::set_floor) after: the round trip is even from the first packet on, and what rises above the floor is a real queue.
+//! Data is never held, nor an acknowledgement that reports loss (SACK), opens, or closes.
+//!
+//! Bounds: [`MAX_FLOWS`] flows, [`MAX_MARKS`] marks each; [`MAX_HELD`] acknowledgements, none for longer than the floor.
+
+use crate::ingress::Ingress;
+use crate::order::Deliver;
+use bondwire_packet::{FlowKey, Offload, PacketBatch, PacketInfo, TcpInfo, parse};
+use bondwire_units::{Bitrate, ByteCount, Timestamp};
+use core::time::Duration;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+/// Flows whose data is noted.
+const MAX_FLOWS: usize = 1_024;
+/// Moments noted of a flow: with [`SPACING`] between them, half a second.
+const MAX_MARKS: usize = 1_024;
+/// Time between two noted moments.
+const SPACING: Duration = Duration::from_micros(500);
+/// Acknowledgements that are held at a time.
+const MAX_HELD: usize = 4_096;
+/// A flow that sent nothing for so long is forgotten.
+const IDLE: Duration = Duration::from_secs(10);
+/// The greatest TCP header without SACK blocks: timestamps and two bytes of padding.
+const PLAIN_HEADER: usize = 32;
+/// The greatest packet that is a mere acknowledgement: IPv6 and a full TCP header.
+const SMALL: usize = 40 + 60;
+
+#[derive(Debug)]
+struct Track {
+    /// The flow's floor, from its first packet to its last: one that moves is itself a round trip that grows.
+    floor: Duration,
+    /// Sequence numbers, and when the segments that began with them entered the bond; both rise.
+    marks: VecDeque<(u32, Timestamp)>,
+    /// The least queue of the present and of the last span of half a floor, and when the present one began.
+    queues: [Duration; 2],
+    span_began: Timestamp,
+    /// When the newest acknowledgement was, or will be, let go.
+    released: Timestamp,
+    last_used: Timestamp,
+}
+
+/// What is noted of the flows, and what is held back.
+#[derive(Debug, Default)]
+pub(crate) struct Smoother {
+    floor: Duration,
+    rate: Bitrate,
+    flows: HashMap<FlowKey, Track>,
+    held: BTreeMap<(Timestamp, u64), Vec<u8>>,
+    count: u64,
+}
+
+/// Where delivered packets go: out of the bond, but for acknowledgements that came too soon.
+pub(crate) struct Outlet<'a> {
+    pub(crate) batch: &'a mut PacketBatch,
+    pub(crate) smoother: &'a mut Smoother,
+    pub(crate) ingress: &'a Ingress,
+    pub(crate) now: Timestamp,
+}
+
+impl Deliver for Outlet<'_> {
+    fn deliver(&mut self, packet: &[u8]) {
+        if !self.smoother.hold(packet, self.ingress, self.now) {
+            // What it has made due goes first.
+            self.smoother.handle_timeout(self.batch, self.now);
+            self.batch.push(packet, Offload::default());
+        }
+    }
+}
+
+impl Smoother {
+    /// Sets the round trip below which no acknowledgement is let go; zero switches this off.
+    pub(crate) fn set_floor(&mut self, floor: Duration, rate: Bitrate, now: Timestamp) {
+        self.rate = rate;
+        self.floor = floor;
+        if floor.is_zero() {
+            self.flows.clear();
+            // All of it is due, in the order in which it came.
+            let held = core::mem::take(&mut self.held);
+            self.held =
+                held.into_iter().map(|((_, count), packet)| ((Timestamp::ZERO, count), packet)).collect();
+        } else {
+            self.flows.retain(|_, track| now.since(track.last_used) < IDLE);
+        }
+    }
+
+    /// A packet enters the bond.
+    pub(crate) fn on_sent(&mut self, info: &PacketInfo, now: Timestamp) {
+        if self.floor.is_zero() {
+            return;
+        }
+        let Some(tcp) = info.tcp else { return };
+        if tcp.has_syn() && self.flows.len() < MAX_FLOWS {
+            let track = Track {
+                floor: self.floor,
+                queues: [Duration::ZERO; 2],
+                span_began: now,
+                marks: VecDeque::new(),
+                released: Timestamp::ZERO,
+                last_used: now,
+            };
+            self.flows.insert(info.key, track);
+            return;
+        }
+        let Some(track) = self.flows.get_mut(&info.key).filter(|_| tcp.payload_len > 0) else { return };
+        track.last_used = now;
+        if let Some((sequence, at)) = track.marks.back() {
+            // What is sent again says nothing about the round trip.
+            if now.since(*at) < SPACING || !is_after(tcp.sequence, *sequence) {
+                return;
+            }
+        }
+        if track.marks.len() >= MAX_MARKS {
+            track.marks.pop_front();
+        }
+        track.marks.push_back((tcp.sequence, now));
+    }
+
+    /// Takes a packet that is to be delivered if it has to wait. False if it may go.
+    fn hold(&mut self, packet: &[u8], ingress: &Ingress, now: Timestamp) -> bool {
+        if self.floor.is_zero() || packet.len() > SMALL {
+            return false;
+        }
+        let Ok(info) = parse(packet) else { return false };
+        let Some(tcp) = info.tcp else { return false };
+        let Some(release) = self.release_of(&info, tcp, ingress, now) else { return false };
+        if release <= now || self.held.len() >= MAX_HELD {
+            return false;
+        }
+        self.count += 1;
+        self.held.insert((release, self.count), packet.to_vec());
+        true
+    }
+
+    /// When an acknowledgement may go; none if it is none, or not of a flow that is noted.
+    fn release_of(
+        &mut self,
+        info: &PacketInfo,
+        tcp: TcpInfo,
+        ingress: &Ingress,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let key = info.key.reversed();
+        let track = self.flows.get_mut(&key).filter(|track| !track.floor.is_zero())?;
+        let plain = tcp.is_pure_ack() && tcp.header_len <= PLAIN_HEADER;
+        if plain {
+            // The last segment that it acknowledges began before the number that it names.
+            while track.marks.len() > 1 && is_after(tcp.acknowledgement, track.marks[1].0) {
+                track.marks.pop_front();
+            }
+            if let Some((sequence, at)) = track.marks.front().copied()
+                && is_after(tcp.acknowledgement, sequence)
+            {
+                let queue = self.rate.time_for(ByteCount::from(ingress.share_before(&key)));
+                let queue = track.standing(queue, now);
+                track.released = track.released.max(at + track.floor + queue);
+            }
+            return Some(track.released);
+        }
+        // Whatever else the peer sends goes at once, and what is held of it before that.
+        if track.released > now {
+            track.released = now;
+            self.let_go(info.key);
+        }
+        None
+    }
+
+    /// Makes everything that is held of a flow due.
+    fn let_go(&mut self, key: FlowKey) {
+        let due: Vec<_> = self
+            .held
+            .iter()
+            .filter(|(_, packet)| parse(packet).is_ok_and(|info| info.key == key))
+            .map(|(place, _)| *place)
+            .collect();
+        for place in due {
+            if let Some(packet) = self.held.remove(&place) {
+                self.held.insert((Timestamp::ZERO, place.1), packet);
+            }
+        }
+    }
+
+    /// Delivers what has waited long enough.
+    pub(crate) fn handle_timeout(&mut self, batch: &mut PacketBatch, now: Timestamp) {
+        while let Some(entry) = self.held.first_entry()
+            && entry.key().0 <= now
+        {
+            batch.push(&entry.remove(), Offload::default());
+        }
+    }
+
+    /// When something will have waited long enough.
+    pub(crate) fn poll_deadline(&self) -> Option<Timestamp> {
+        self.held.first_key_value().map(|((at, _), _)| *at)
+    }
+}
+
+impl Track {
+    /// The queue that stands: not the burst of this moment.
+    fn standing(&mut self, queue: Duration, now: Timestamp) -> Duration {
+        if now.since(self.span_began) > self.floor / 2 {
+            self.queues = [queue, self.queues[0]];
+            self.span_began = now;
+        }
+        self.queues[0] = self.queues[0].min(queue);
+        self.queues[0].min(self.queues[1])
+    }
+}
+
+/// Whether sequence number `a` comes after `b` (RFC 9293, 3.4).
+fn is_after(a: u32, b: u32) -> bool {
+    (a.wrapping_sub(b) as i32) > 0
+}
+
+#[cfg(test)]
+#[path = "smoothing_tests.rs"]
+mod tests;
