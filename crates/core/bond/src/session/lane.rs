@@ -70,6 +70,12 @@ pub(crate) struct Copy {
 /// Whether a path is kept out of use, and until when (it adds nothing, by measurement).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Demotion {
+    /// The window in which loss is counted: when it began, and the packets sent and lost before it.
+    pub(crate) window: (Timestamp, u64, u64),
+    /// A queue stood in this window.
+    pub(crate) queued: bool,
+    /// The last window lost too much, and not to a queue.
+    pub(crate) bad: bool,
     pub(crate) until: Timestamp,
     pub(crate) span: Duration,
     pub(crate) active: bool,
@@ -137,7 +143,7 @@ impl Lane {
             response: None,
             candidate: None,
             copies: VecDeque::new(),
-            demotion: Demotion { until: Timestamp::ZERO, span: Duration::from_secs(5), active: false },
+            demotion: Demotion { window: (now, 0, 0), queued: false, bad: false, until: Timestamp::ZERO, span: Duration::from_secs(5), active: false },
             guard: Guard::default(),
             solver: None,
             state: PathState::Probing,

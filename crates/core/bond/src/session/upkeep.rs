@@ -2,7 +2,7 @@
 
 use super::content::{Control, Item};
 use super::send::SHORT_CHALLENGE;
-use super::{Delivery, Outlet, Session, SessionEvent};
+use super::{Delivery, Lane, Outlet, Session, SessionEvent};
 use crate::types::PathChange;
 use bondwire_path::{PathState, Traffic};
 use bondwire_units::{Bitrate, Deadline, Timestamp};
@@ -15,6 +15,10 @@ const UPKEEP: Duration = Duration::from_millis(50);
 /// Loss above which a path slows the others down more than it carries, where there are others: each loss there is
 /// repaired elsewhere a round trip later, and ordered flows wait for it.
 const POISON_LOSS: f64 = 0.15;
+/// Within a window of so long and so many packets, during which no queue stood: a burst that overflows a queue is no poison.
+const WINDOW: Duration = Duration::from_millis(200);
+const WINDOW_PACKETS: u64 = 30;
+const NO_QUEUE: Duration = Duration::from_millis(25);
 /// A demoted path is tried again after this; each time it fails the wait doubles.
 const DEMOTION_FIRST: Duration = Duration::from_secs(5);
 const DEMOTION_LONGEST: Duration = Duration::from_secs(60);
@@ -165,7 +169,9 @@ impl Session {
         }
         // A path that is tried again gets time to show what it loses now.
         let settled = now.since(lane.demotion.until) >= TRIAL;
-        if settled && lane.is_active() && others && lane.path.own_loss() > POISON_LOSS {
+        lane.count_losses(now);
+        let poisoned = lane.demotion.bad && lane.path.own_loss() > POISON_LOSS;
+        if settled && lane.is_active() && others && poisoned {
             let relapse = now.since(lane.demotion.until) < DEMOTION_LONGEST;
             let span = if relapse { lane.demotion.span * 2 } else { DEMOTION_FIRST };
             lane.demotion.span = span.min(DEMOTION_LONGEST);
@@ -235,5 +241,23 @@ impl Session {
         let status = PathStatus { path: lane.id, sequence: self.status_sequence, state, loss };
         self.lanes[index].status_told = self.status_sequence;
         self.control.push_back(Control::Status(status));
+    }
+}
+
+impl Lane {
+    /// Closes the window in which losses are counted, if it is over.
+    fn count_losses(&mut self, now: Timestamp) {
+        let (began, sent_before, lost_before) = self.demotion.window;
+        let (sent, (lost, spurious)) = (self.path.next_number(), self.path.lost_and_spurious());
+        let lost = lost.saturating_sub(spurious);
+        let packets = sent - sent_before;
+        self.demotion.queued |= self.path.one_way_delay().standing_queue() > NO_QUEUE;
+        if now.since(began) < WINDOW || packets < WINDOW_PACKETS {
+            return;
+        }
+        let high = lost.saturating_sub(lost_before) as f64 > POISON_LOSS * packets as f64;
+        self.demotion.bad = high && !self.demotion.queued;
+        self.demotion.queued = false;
+        self.demotion.window = (now, sent, lost);
     }
 }
