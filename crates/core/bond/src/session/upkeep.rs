@@ -77,7 +77,8 @@ impl Session {
             let parity =
                 lane.guard.poll_deadline().map(|at| Deadline::new(at, "a parity that has not helped"));
             next = Deadline::earliest(next, parity);
-            if self.ingress.bytes() == 0 && lane.is_active() && lane.path.send_budget(now) > 0 {
+            let quiet = self.ingress.bytes() == 0 && self.repairs.is_empty();
+            if quiet && lane.is_active() && lane.path.send_budget(now) > 0 {
                 let tail = lane.guard.tail_due().map(|at| Deadline::new(at, "the parity of a burst"));
                 next = Deadline::earliest(next, tail);
             }
