@@ -1,9 +1,10 @@
 //! A path of a session with what the bond keeps beside it: where it leads, whether that is proven, and what waits to be sent on it.
 
 use super::content::Content;
+use super::priority::Tier;
 use crate::meter::Meter;
 use crate::store::StoreId;
-use crate::types::{PathStatus, Route};
+use crate::types::{LinkRules, PathStatus, Route};
 use bondwire_crypto::ReplayWindow;
 use bondwire_path::{Path, PathConfig, PathState};
 use bondwire_units::{ByteCount, PathId, Timestamp};
@@ -102,6 +103,12 @@ pub(crate) struct Lane {
     pub(crate) status_seen: u64,
     /// The newest status that the peer was told.
     pub(crate) status_told: u64,
+    /// When it is used, and how much it may carry.
+    pub(crate) rules: LinkRules,
+    /// The newest policy that was told (client) or heard (server); 0: none.
+    pub(crate) policy_sequence: u64,
+    /// How it is used at present, by its priority.
+    pub(crate) tier: Tier,
     /// The link is known to be gone, not merely silent.
     pub(crate) link_down: bool,
     /// The peer hears nothing of us here, or doubts its own way: acknowledgements take another path.
@@ -141,6 +148,9 @@ impl Lane {
             probe_now: false,
             status_seen: 0,
             status_told: 0,
+            rules: LinkRules::default(),
+            policy_sequence: 0,
+            tier: Tier::First,
             link_down: false,
             doubted: false,
             mtu_probe: None,
@@ -154,7 +164,7 @@ impl Lane {
 
     /// It may carry data, and is worth it.
     pub(crate) fn is_useful(&self) -> bool {
-        self.is_active() && !self.demotion.active
+        self.is_active() && !self.demotion.active && self.tier != Tier::Standby
     }
 
     /// Takes note of `bytes` (with outer headers) that arrived from where the path leads.
@@ -199,6 +209,8 @@ impl Lane {
             remote: self.route.remote,
             state: self.state,
             demoted: self.demotion.active,
+            standby: self.tier == Tier::Standby,
+            priority: self.rules.priority,
             rtt: rtt.is_measured().then(|| rtt.smoothed()),
             rtt_variation: self.path.rtt().variation(),
             loss: self.path.loss(),

@@ -28,14 +28,14 @@ impl Session {
         self.lanes
             .iter()
             .enumerate()
-            .filter(move |(_, lane)| if any_useful { lane.is_useful() } else { lane.is_active() })
+            .filter(move |(_, lane)| if any_useful { lane.is_useful() } else { lane.is_wanted() })
     }
 
     /// The path on which a packet of `size` bytes that must not wait arrives first.
     pub(super) fn pick_urgent(&self, size: usize, now: Timestamp) -> Option<usize> {
         self.usable()
-            .filter(|(_, lane)| lane.path.window_room() >= size)
-            .min_by_key(|(_, lane)| lane.path.arrival_after(size, now))
+            .filter(|(_, lane)| lane.path.urgent_room(now) >= size)
+            .min_by_key(|(_, lane)| (lane.tier, lane.path.arrival_after(size, now)))
             .map(|(index, _)| index)
     }
 
@@ -48,7 +48,7 @@ impl Session {
     /// The path for a frame that is not subject to congestion control (an acknowledgement).
     pub(super) fn pick_quickest(&self, now: Timestamp) -> Option<usize> {
         self.usable()
-            .min_by_key(|(_, lane)| (lane.doubted, lane.path.arrival_after(0, now)))
+            .min_by_key(|(_, lane)| (lane.doubted, lane.tier, lane.path.arrival_after(0, now)))
             .map(|(index, _)| index)
     }
 
@@ -57,9 +57,14 @@ impl Session {
         let (index, candidate) = self
             .usable()
             .filter(|(_, lane)| lane.path.send_budget(now) > 0)
-            .min_by_key(|(_, lane)| lane.path.arrival_after(size, now))?;
+            .min_by_key(|(_, lane)| (lane.tier, lane.path.arrival_after(size, now)))?;
+        if !self.may_take(candidate, demand) {
+            return None;
+        }
         let delay = candidate.path.arrival_after(size, now);
-        let quicker = |lane: &Lane| delay_of(lane).is_some_and(|d| Some(d) < delay_of(candidate));
+        let quicker = |lane: &Lane| {
+            lane.tier <= candidate.tier && delay_of(lane).is_some_and(|d| Some(d) < delay_of(candidate))
+        };
         let rate: Bitrate =
             self.usable().filter(|(_, l)| quicker(l)).map(|(_, l)| l.path.delivery_rate()).sum();
         let Some(quickest) = self.usable().filter(|(_, l)| quicker(l)).filter_map(|(_, l)| delay_of(l)).min()
@@ -83,7 +88,7 @@ impl Session {
             return None;
         }
         self.usable()
-            .filter(|(index, lane)| *index != first && lane.path.send_budget(now) > 0)
+            .filter(|(index, lane)| *index != first && lane.takes_copies() && lane.path.send_budget(now) > 0)
             .min_by_key(|(_, lane)| lane.path.arrival_after(0, now))
             .map(|(index, _)| index)
     }
@@ -94,7 +99,7 @@ impl Session {
             .lanes
             .iter()
             .enumerate()
-            .filter(|(index, lane)| *index != first && lane.is_active())
+            .filter(|(index, lane)| *index != first && lane.is_active() && lane.takes_copies())
             .map(|(index, lane)| (lane.path.arrival_after(0, now), index))
             .collect();
         others.sort_unstable();

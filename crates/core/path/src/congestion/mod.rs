@@ -124,8 +124,15 @@ impl Congestion {
         }
     }
 
+    /// What may be counted on: the estimate, or the ceiling where that is less.
     pub(crate) fn bandwidth(&self) -> f64 {
-        self.bandwidth.get()
+        let rate = self.bandwidth.get();
+        self.ceiling.map_or(rate, |ceiling| rate.min(ceiling))
+    }
+
+    /// Whether it is the ceiling that holds the pace back.
+    pub(crate) fn at_ceiling(&self) -> bool {
+        self.ceiling.is_some_and(|ceiling| self.pacing_rate() >= ceiling)
     }
 
     pub(crate) fn set_packet(&mut self, packet: usize) {

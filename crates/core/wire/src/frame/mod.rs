@@ -10,6 +10,7 @@
 
 mod ack;
 mod parse;
+mod policy;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -20,6 +21,7 @@ use crate::params::{CloseCode, Mode};
 
 pub use ack::{Ack, AckRanges};
 pub use parse::Frames;
+pub use policy::{LinkPolicy, LinkPriority};
 pub use writer::Writer;
 
 /// The most ranges of an ACK, the first included.
@@ -49,6 +51,8 @@ pub const REKEY_MAX: usize = 1 + 8 + 32;
 pub const SKIP_MAX: usize = 1 + 2 + 3 + 4;
 /// The most bytes of a MODE.
 pub const MODE_MAX: usize = 1 + 8 + 1;
+/// The most bytes of a LINK_POLICY.
+pub const LINK_POLICY_MAX: usize = 1 + 1 + 8 + 1 + 8;
 /// Bytes before the payload of a DATA frame that is whole and runs to the end of its packet.
 pub const DATA_HEADER_MIN: usize = 1 + 2 + 3;
 /// Bytes that a length adds to the header of a DATA frame; the last frame of a packet needs none.
@@ -70,6 +74,7 @@ const REKEY_REQUEST: u8 = 0x08;
 const REKEY_RESPONSE: u8 = 0x09;
 const SKIP: u8 = 0x0a;
 const MODE: u8 = 0x0b;
+const LINK_POLICY: u8 = 0x0c;
 const DATA: u8 = 0x10;
 const DATA_LAST: u8 = 0x17;
 const DATA_LENGTH_BIT: u8 = 0b001;
@@ -133,6 +138,8 @@ pub enum Frame<'a> {
         /// The mode.
         mode: Mode,
     },
+    /// How the client wants a path to be used (PATH-8).
+    LinkPolicy(LinkPolicy),
     /// An inner packet, or a fragment of one.
     Data(Data<'a>),
 }

@@ -61,6 +61,14 @@ fn control() -> impl Strategy<Value = Frame<'static>> {
             count
         }),
         (number(), mode).prop_map(|(sequence, mode)| Frame::Mode { sequence, mode }),
+        (any::<u8>(), number(), 0usize..3, proptest::option::of(1..=varint::MAX)).prop_map(
+            |(path, sequence, priority, bps)| Frame::LinkPolicy(LinkPolicy {
+                path: PathId(path),
+                sequence,
+                priority: LinkPriority::ALL[priority],
+                ceiling: bps.map(bondwire_units::Bitrate::from_bps),
+            })
+        ),
     ]
 }
 
@@ -76,6 +84,7 @@ fn promised(frame: &Frame<'_>) -> RangeInclusive<usize> {
         Frame::RekeyRequest { .. } | Frame::RekeyResponse { .. } => 1..=REKEY_MAX,
         Frame::Skip { .. } => 1..=SKIP_MAX,
         Frame::Mode { .. } => 1..=MODE_MAX,
+        Frame::LinkPolicy(_) => 1..=LINK_POLICY_MAX,
         Frame::Data(data) => DATA_HEADER_MIN + data.payload.len()..=DATA_HEADER_MAX + data.payload.len(),
     }
 }
@@ -137,6 +146,7 @@ fn values_out_of_bounds_are_refused() {
     for (bytes, what) in [
         (&[PATH_STATUS, 0, 0, 3, 0, 0][..], "the state of a path"),
         (&[MODE, 0, 0], "the mode"),
+        (&[LINK_POLICY, 0, 1, 3, 0], "the priority of a path"),
         (&[SKIP, 0, 0, 0, 0, 0, 0], "the count of a SKIP"),
         (&[SKIP, 0, 0, 0, 0, 0, 0x80, 1, 0, 0], "the count of a SKIP"),
         (&[DATA | DATA_FRAGMENT_BIT, 0, 0, 0, 0, 0, 8, 1], "the index of a fragment"),
