@@ -5,6 +5,7 @@
 //! line, the column, and the nearest key that exists. Values are checked as they are read, so that each error has a place.
 
 mod client;
+mod link;
 mod server;
 pub(crate) mod suggest;
 
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use client::TEMPLATE as CLIENT_TEMPLATE;
 pub use client::{ClientConfig, Copies, LinksConfig, ServerOverride};
+pub use link::{Limit, LinkConfig};
 pub(crate) use server::template as server_template;
 pub use server::{Endpoints, LimitsConfig, NetworkConfig, ServerConfig};
 
@@ -108,7 +110,7 @@ fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
 }
 
 /// The tables of the configuration files.
-const TABLES: [&str; 5] = ["links", "tunnel", "server", "network", "limits"];
+const TABLES: [&str; 6] = ["links", "link", "tunnel", "server", "network", "limits"];
 
 /// A key as people have to write it: a table stands in brackets. There are tables on the top level only, where `tunnel` is one in both files.
 fn shown(key: &str, known: &[&str]) -> String {
