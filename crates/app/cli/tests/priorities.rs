@@ -128,7 +128,10 @@ fn live_changes(bond: &Bond) {
     assert_eq!(shown(bond, "wan1").limit_down_bps, Some(5_000_000));
     let over = moved_over_wan1(bond, Direction::Down, bytes);
     println!("limited: {over} of {bytes} bytes");
-    assert!(over > MEGABYTE / 2 && over * 4 < bytes, "{over} of {bytes} bytes over a link with 5 of 30 Mbit/s");
+    assert!(
+        over > MEGABYTE / 2 && over * 4 < bytes,
+        "{over} of {bytes} bytes over a link with 5 of 30 Mbit/s"
+    );
     set(bond, "priority", "never");
     wait_state(bond, "wan1", "standby");
     let over = moved_over_wan1(bond, Direction::Down, 5 * MEGABYTE);

@@ -286,3 +286,37 @@ fn priorities_change_in_mid_transfer() {
         assert_unharmed(&world);
     }
 }
+
+/// Whatever the links do and whatever is wished for in the meantime, each promise is kept, and a bond that has a living link carries.
+#[test]
+fn changing_wishes_break_nothing() {
+    for seed in 0..24_u64 {
+        let span = SECOND * 6;
+        let scenario = bondwire_sim::random::scenario(seed, span);
+        let mut world = bond(&scenario, &[]);
+        let tcp = Direction::BOTH.map(|direction| add_tcp(&mut world, direction));
+        world.add_flow(FlowConfig::udp(Direction::Down, 300, 200));
+        let mut rng = bondwire_netem::Rng::new(seed);
+        while world.now() < Timestamp::ZERO + span {
+            let limit = |number: u64| (number % 3 == 0).then(|| Bitrate::from_bps(200_000 << (number % 8)));
+            let rules = LinkRules {
+                priority: LinkPriority::ALL[rng.next_u64() as usize % 3],
+                limit_up: limit(rng.next_u64()),
+                limit_down: limit(rng.next_u64()),
+            };
+            let link = rng.next_u64() as usize % scenario.links.len();
+            world.network.set_link_rules(link, rules, world.now());
+            world.run_for(SECOND / 5);
+        }
+        for link in 0..scenario.links.len() {
+            world.network.set_link_rules(link, LinkRules::default(), world.now());
+        }
+        world.run_for(SECOND * 6);
+        let before = tcp.map(|flow| world.flow(flow).progress.bytes);
+        world.run_for(SECOND * 6);
+        assert_eq!(world.violations(), [], "seed {seed}");
+        for (flow, before) in tcp.into_iter().zip(before) {
+            assert!(world.flow(flow).progress.bytes > before, "seed {seed}: nothing flows any more");
+        }
+    }
+}

@@ -16,26 +16,27 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Change when a link is used, or how much it may carry
+    /// Change when a link is used, or how much it may carry, from now on and for later runs
     Set(SetArgs),
 }
 
 /// Changes when a link is used, or how much it may carry.
-///
-/// Takes effect at once, without breaking a connection, and is remembered in the state folder for later runs. There
-/// `up --link LINK:PRIORITY` overrules it, and it overrules client.toml.
 #[derive(Debug, clap::Args)]
 #[command(after_help = SET_HELP)]
 struct SetArgs {
     /// The link's name, as `bondwire links` shows it
     link: String,
-    /// What to change
+    /// priority, limit-up or limit-down
+    #[arg(hide_possible_values = true)]
     key: Key,
     /// The value; `default` forgets what was set
     value: String,
 }
 
 const SET_HELP: &str = "\
+A change takes effect at once, breaks no connection, and is remembered in the state folder: it overrules
+client.toml, until `up --link LINK:PRIORITY` says otherwise or it is set to `default`.
+
 Values of `priority`:
   automatic  by kind: cellular links are secondary, all others always
   always     used whenever it is alive

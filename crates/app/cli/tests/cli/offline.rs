@@ -89,6 +89,9 @@ fn errors_say_what_why_and_what_to_do() {
     check("joined already", &["join", &invite], 1);
     std::fs::write(place.path("etc/client.toml"), "# mine\nmode = \"speed\"\nlink = [\"wan0\"]\n")
         .expect("written");
+    check("a list where tables are", &["up"], 2);
+    std::fs::write(place.path("etc/client.toml"), "# mine\nmode = \"speed\"\nlnks = [\"wan0\"]\n")
+        .expect("written");
     check("a key that does not exist", &["up"], 2);
     let mut broken = invite.trim().to_owned();
     broken.pop();

@@ -110,11 +110,15 @@ fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
 }
 
 /// The tables of the configuration files.
-const TABLES: [&str; 6] = ["links", "link", "tunnel", "server", "network", "limits"];
+const TABLES: [&str; 5] = ["links", "tunnel", "server", "network", "limits"];
 
 /// A key as people have to write it: a table stands in brackets. There are tables on the top level only, where `tunnel` is one in both files.
 fn shown(key: &str, known: &[&str]) -> String {
-    if known.contains(&"tunnel") && TABLES.contains(&key) { format!("[{key}]") } else { key.to_owned() }
+    match key {
+        "link" if known.contains(&"tunnel") => "[link.NAME]".to_owned(),
+        _ if known.contains(&"tunnel") && TABLES.contains(&key) => format!("[{key}]"),
+        _ => key.to_owned(),
+    }
 }
 
 /// Turns serde's words about unknown keys and values into a reason and a remedy.
@@ -132,6 +136,13 @@ fn explain(message: &str) -> (String, String) {
             None => list,
         };
         return (format!("there is no {thing} `{word}` here"), remedy);
+    }
+    if message.ends_with("expected a map") {
+        // Only what is keyed by links' names is a map.
+        return (
+            "a table for each link is needed here".to_owned(),
+            "write `[link.NAME]` and the keys below it; the list of links that are used is `use` in `[links]`".to_owned(),
+        );
     }
     (message.trim().replace('\n', "; "), "correct that line and try again".to_owned())
 }
