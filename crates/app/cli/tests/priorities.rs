@@ -124,6 +124,20 @@ fn live_changes(bond: &Bond) {
         let over = moved_over_wan1(bond, direction, bytes);
         assert!(over * 5 > bytes, "{direction:?}: {over} of {bytes} bytes");
     }
+    set(bond, "priority", "secondary");
+    wait_state(bond, "wan1", "standby");
+    let before = bond.client.carried("wan1");
+    let probe = bond.probe(Direction::Down, seconds(3)).finish().expect("a probe");
+    let after = bond.client.carried("wan1");
+    assert!(after.0 - before.0 < 5_000 && after.1 - before.1 < 5_000, "{before:?}, {after:?}");
+    assert_eq!(probe.duplicates, 0);
+    for direction in [Direction::Down, Direction::Up] {
+        let over = moved_over_wan1(bond, direction, bytes);
+        println!("{direction:?}: a secondary has carried {over} of {bytes} bytes");
+        assert!(over * 8 > bytes && over * 2 < bytes, "{direction:?}: {over} of {bytes} bytes");
+    }
+    wait_state(bond, "wan1", "standby");
+    set(bond, "priority", "always");
     set(bond, "limit-down", "5M");
     assert_eq!(shown(bond, "wan1").limit_down_bps, Some(5_000_000));
     let over = moved_over_wan1(bond, Direction::Down, bytes);
