@@ -146,6 +146,24 @@ fn a_secondary_joins_a_full_link_and_leaves_again() {
     }
 }
 
+/// The modem is slower to answer than the cable, and loses a little: the inner sender must not have given up growing before it joins.
+#[test]
+fn a_modem_beside_a_cable_at_home_joins_in_time() {
+    for direction in Direction::BOTH {
+        let scenario = Scenario::builtin("home").expect("a profile");
+        let mut world = bond(&scenario, &[LinkRules::default(), SECONDARY]);
+        let flow = add_tcp(&mut world, direction);
+        world.run_for(SECOND * 4);
+        let earlier = world.flow(flow);
+        world.run_for(SECOND * 8);
+        let rate = world.flow(flow).rate_since(&earlier, SECOND * 8).as_mbps();
+        let sum = if direction == Direction::Down { 90.0 } else { 30.0 };
+        println!("{direction:?}: {rate} of {sum} Mbit/s");
+        assert!(rate >= 0.85 * sum, "{direction:?}: {rate}");
+        assert_unharmed(&world);
+    }
+}
+
 #[test]
 fn what_overflows_is_little_where_little_is_missing() {
     for direction in Direction::BOTH {

@@ -21,8 +21,8 @@ use core::time::Duration;
 /// A queue that takes the first tier longer than this to send is one that it does not keep up with. Below what the ingress queue's management
 /// leaves standing (15 ms and more), above a burst of a few packets.
 const FULL: Duration = Duration::from_millis(10);
-/// So many upkeeps (50 ms) with a full queue, less those without, open the overflow: sustained demand does within 200 ms, a burst now
-/// and then does not.
+/// So many upkeeps (50 ms) with a full queue, less those without, open the overflow; one with twice as long a queue counts for two. Sustained
+/// demand does so within 100 to 200 ms, before the inner sender has given up growing; a burst now and then does not.
 const OPEN_AFTER: u32 = 4;
 /// The same while the first tier's rate is still being found: what waits then says nothing yet.
 const OPEN_IN_STARTUP: u32 = 20;
@@ -33,7 +33,7 @@ const FITS: f64 = 0.8;
 const NEGLIGIBLE: f64 = 0.05;
 /// ...for so many upkeeps in a row. The rates are those of the last second, so demand that ends leaves the overflow within two.
 const CLOSE_AFTER: u32 = 16;
-/// While the overflow is open, a flow may use it once its own backlog would take the first tier longer than this: what the first tier sends
+/// While the overflow is open, it is used only when what waits would take the first tier longer than this: what the first tier sends
 /// within its next timer is not worth a metered byte.
 const OVERFLOW: Duration = Duration::from_millis(2);
 
@@ -173,8 +173,10 @@ impl Session {
                 self.spill = Spill::default();
             }
         } else {
-            let full = capacity.time_for(ByteCount::from(self.ingress.bytes())) > FULL;
-            self.spill.full = if full { self.spill.full + 1 } else { self.spill.full.saturating_sub(1) };
+            let wait = capacity.time_for(ByteCount::from(self.ingress.bytes()));
+            let weight = (wait.as_millis() / FULL.as_millis()).min(u128::from(OPEN_AFTER / 2)) as u32;
+            self.spill.full =
+                if weight > 0 { self.spill.full + weight } else { self.spill.full.saturating_sub(1) };
             let growing = self.first_tier().any(|lane| lane.path.phase() == "startup");
             if self.spill.full >= if growing { OPEN_IN_STARTUP } else { OPEN_AFTER } {
                 self.spill = Spill { open: true, ..Spill::default() };
@@ -183,9 +185,18 @@ impl Session {
         self.assign_tiers();
     }
 
-    /// Whether a bulk flow with so much backlog lately may use this path now.
-    pub(super) fn may_take(&self, candidate: &Lane, demand: usize) -> bool {
-        candidate.tier == Tier::First || self.first_tier_rate().time_for(ByteCount::from(demand)) > OVERFLOW
+    /// Whether a bulk packet may use this path now: what waits is more than the first tier sends in a moment.
+    pub(super) fn may_take(&self, candidate: &Lane) -> bool {
+        candidate.tier == Tier::First
+            || self.first_tier_rate().time_for(ByteCount::from(self.ingress.bytes())) > OVERFLOW
+    }
+
+    /// Paths that are in use, or would be if the first tier were full: the queue in front of the bond has to be long enough for them too, or what
+    /// they are needed for ends before they join.
+    pub(super) fn in_reach(&self) -> impl Iterator<Item = &Lane> {
+        self.lanes.iter().filter(|lane| {
+            lane.is_useful() || lane.is_active() && lane.rules.priority == LinkPriority::Secondary
+        })
     }
 
     fn first_tier(&self) -> impl Iterator<Item = &Lane> {

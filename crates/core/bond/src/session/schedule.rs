@@ -58,7 +58,7 @@ impl Session {
             .usable()
             .filter(|(_, lane)| lane.path.send_budget(now) > 0)
             .min_by_key(|(_, lane)| (lane.tier, lane.path.arrival_after(size, now)))?;
-        if !self.may_take(candidate, demand) {
+        if !self.may_take(candidate) {
             return None;
         }
         let delay = candidate.path.arrival_after(size, now);
@@ -109,10 +109,10 @@ impl Session {
     /// How patient the ingress queue is: a flow may have as much backlog as it takes to use the slowest useful path, and what its
     /// own congestion control needs to stay busy after a loss.
     pub(super) fn codel_params(&self) -> CodelParams {
-        let delays = self.usable().filter_map(|(_, lane)| delay_of(lane));
+        let delays = self.in_reach().filter_map(delay_of);
         let (low, high) = delays.fold((i64::MAX, i64::MIN), |(low, high), d| (low.min(d), high.max(d)));
         let spread = Duration::from_micros(high.saturating_sub(low).clamp(0, 1_000_000) as u64);
-        let rtt = self.usable().map(|(_, lane)| lane.path.rtt().smoothed()).max().unwrap_or_default();
+        let rtt = self.in_reach().map(|lane| lane.path.rtt().smoothed()).max().unwrap_or_default();
         CodelParams {
             target: Duration::from_millis(15) + spread + rtt / 2,
             interval: Duration::from_millis(100).max((rtt + spread) * 2),
