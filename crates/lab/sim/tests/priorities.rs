@@ -316,7 +316,8 @@ fn changing_wishes_break_nothing() {
         world.add_flow(FlowConfig::udp(Direction::Down, 300, 200));
         let mut rng = bondwire_netem::Rng::new(seed);
         while world.now() < Timestamp::ZERO + span {
-            let limit = |number: u64| (number % 3 == 0).then(|| Bitrate::from_bps(200_000 << (number % 8)));
+            let limit =
+                |number: u64| number.is_multiple_of(3).then(|| Bitrate::from_bps(200_000 << (number % 8)));
             let rules = LinkRules {
                 priority: LinkPriority::ALL[rng.next_u64() as usize % 3],
                 limit_up: limit(rng.next_u64()),

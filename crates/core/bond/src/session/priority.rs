@@ -31,11 +31,12 @@ const FITS: f64 = 0.8;
 /// ...or when it has had no more than this share of what was sent: it is filled last, and the estimate of a path that is never full sinks to
 /// what it is given, so that the first test alone might never be passed...
 const NEGLIGIBLE: f64 = 0.05;
-/// ...for so many upkeeps in a row. The rates are those of the last second, so demand that ends leaves the overflow within two.
+/// ...for so many upkeeps, those with a full queue deducted: a path that has just joined needs a moment until it carries its share. The
+/// rates are those of the last second, so demand that ends leaves the overflow within two.
 const CLOSE_AFTER: u32 = 16;
 /// While the overflow is open, it is used only when what waits would take the first tier longer than this: what the first tier sends
 /// within its next timer is not worth a metered byte.
-const OVERFLOW: Duration = Duration::from_millis(2);
+const OVERFLOW: Duration = Duration::from_millis(3);
 
 /// How a path is used at present, by its priority. The order is the order in which they are filled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -160,6 +161,7 @@ impl Session {
             return;
         }
         let capacity = self.first_tier_rate();
+        let wait = capacity.time_for(ByteCount::from(self.ingress.bytes()));
         if self.spill.open {
             let (mut all, mut over) = (Bitrate::ZERO, Bitrate::ZERO);
             for lane in &mut self.lanes {
@@ -168,12 +170,15 @@ impl Session {
                 over = if lane.tier == Tier::First { over } else { over + rate };
             }
             let fits = over <= all * NEGLIGIBLE || all < capacity * FITS;
-            self.spill.fits = if fits { self.spill.fits + 1 } else { 0 };
+            self.spill.fits = match fits {
+                true if wait > FULL => self.spill.fits.saturating_sub(1),
+                true => self.spill.fits + 1,
+                false => 0,
+            };
             if self.spill.fits >= CLOSE_AFTER {
                 self.spill = Spill::default();
             }
         } else {
-            let wait = capacity.time_for(ByteCount::from(self.ingress.bytes()));
             let weight = (wait.as_millis() / FULL.as_millis()).min(u128::from(OPEN_AFTER / 2)) as u32;
             self.spill.full =
                 if weight > 0 { self.spill.full + weight } else { self.spill.full.saturating_sub(1) };
