@@ -232,6 +232,12 @@ impl<C> Path<C> {
         self.update_pace(now);
     }
 
+    /// The bond uses the path again after having left it alone for long: its rate is sought anew, from what is remembered.
+    pub fn on_rejoined(&mut self, now: Timestamp) {
+        self.congestion.on_rejoined(now);
+        self.update_pace(now);
+    }
+
     /// Records that packet `number` came in on this path.
     pub fn on_packet_received(&mut self, number: u64, ack_eliciting: bool, now: Timestamp) {
         self.received.on_packet(number, ack_eliciting, now);

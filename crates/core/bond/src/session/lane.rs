@@ -109,6 +109,8 @@ pub(crate) struct Lane {
     pub(crate) policy_sequence: u64,
     /// How it is used at present, by its priority.
     pub(crate) tier: Tier,
+    /// Since when it stands by, if it does.
+    pub(crate) standby_since: Option<Timestamp>,
     /// The link is known to be gone, not merely silent.
     pub(crate) link_down: bool,
     /// The peer hears nothing of us here, or doubts its own way: acknowledgements take another path.
@@ -151,6 +153,7 @@ impl Lane {
             rules: LinkRules::default(),
             policy_sequence: 0,
             tier: Tier::First,
+            standby_since: None,
             link_down: false,
             doubted: false,
             mtu_probe: None,

@@ -38,6 +38,11 @@ const CLOSE_AFTER: u32 = 16;
 /// within its next timer is not worth a metered byte.
 const OVERFLOW: Duration = Duration::from_millis(3);
 
+/// A path that has stood by for so long, and seems to carry less than this share of the fastest one, has its rate sought anew when it joins: it
+/// may have been learnt from a trickle of acknowledgements, and a path that seems slow is not given the packets that would show otherwise.
+const TRICKLE: f64 = 0.25;
+const STALE: Duration = Duration::from_secs(2);
+
 /// How a path is used at present, by its priority. The order is the order in which they are filled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Tier {
@@ -95,7 +100,7 @@ impl Session {
                 self.tell_policy(index);
             }
         }
-        self.assign_tiers();
+        self.assign_tiers(now);
     }
 
     /// Has the policy of a path sent, and sent again until it arrives. The path's challenges carry it as well, so that the server knows it from
@@ -125,11 +130,11 @@ impl Session {
         lane.policy_sequence = policy.sequence;
         lane.rules = LinkRules { priority: policy.priority, limit_up: None, limit_down: policy.ceiling };
         lane.path.set_rate_limit(policy.ceiling, now);
-        self.assign_tiers();
+        self.assign_tiers(now);
     }
 
     /// Gives each path its tier, by priorities and by which paths are alive. To be called whenever one of these changes.
-    pub(super) fn assign_tiers(&mut self) {
+    pub(super) fn assign_tiers(&mut self, now: Timestamp) {
         let best = |fit: &dyn Fn(&Lane) -> bool| {
             self.lanes.iter().filter(|lane| fit(lane)).map(|lane| lane.rules.priority).min()
         };
@@ -138,18 +143,27 @@ impl Session {
             .or_else(|| best(&Lane::is_active))
             .or_else(|| best(&|_| true))
             .unwrap_or_default();
+        let highest = self.lanes.iter().map(|lane| lane.path.delivery_rate()).max().unwrap_or_default();
         for lane in &mut self.lanes {
             lane.tier = match lane.rules.priority {
                 priority if priority <= first => Tier::First,
                 LinkPriority::Secondary if self.spill.open => Tier::Overflow,
                 _ => Tier::Standby,
             };
+            if lane.tier == Tier::Standby {
+                lane.standby_since.get_or_insert(now);
+            } else if let Some(since) = lane.standby_since.take()
+                && now.since(since) > STALE
+                && lane.path.delivery_rate() < highest * TRICKLE
+            {
+                lane.path.on_rejoined(now);
+            }
         }
     }
 
     /// Judges whether the first tier is full. To be called at every upkeep.
     pub(super) fn watch_priorities(&mut self, now: Timestamp) {
-        self.assign_tiers();
+        self.assign_tiers(now);
         let secondary = |lane: &&Lane| lane.is_active() && lane.rules.priority == LinkPriority::Secondary;
         let Some(lane) = self.lanes.iter().find(secondary) else {
             self.spill = Spill::default();
@@ -187,7 +201,7 @@ impl Session {
                 self.spill = Spill { open: true, ..Spill::default() };
             }
         }
-        self.assign_tiers();
+        self.assign_tiers(now);
     }
 
     /// Whether a bulk packet may use this path now: what waits is more than the first tier sends in a moment.

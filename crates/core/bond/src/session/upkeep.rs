@@ -165,7 +165,7 @@ impl Session {
             return;
         }
         lane.state = to;
-        self.assign_tiers();
+        self.assign_tiers(now);
         let lane = &mut self.lanes[index];
         let change = PathChange { path: lane.id, link: lane.route.link, from, to };
         self.events.push_back(SessionEvent::Path(change));

@@ -255,6 +255,11 @@ impl Congestion {
         }
     }
 
+    /// The path carries data again after it has stood by: what is remembered is old, or was learnt from a trickle.
+    pub(crate) fn on_rejoined(&mut self, now: Timestamp) {
+        self.enter_startup(now);
+    }
+
     /// The path is back after having been silent for `outage`.
     pub(crate) fn on_return(&mut self, outage: Duration, rtt: &RttEstimator, now: Timestamp) {
         if outage > (rtt.smoothed() * 3).max(Duration::from_millis(250)) {

@@ -39,7 +39,7 @@ fn session(role: Role, priorities: &[LinkPriority]) -> Session {
         lane.rules.priority = *priority;
         session.lanes.push(lane);
     }
-    session.assign_tiers();
+    session.assign_tiers(NOW);
     session
 }
 
@@ -62,21 +62,21 @@ fn the_best_that_is_alive_comes_first() {
     let mut session = session(Role::Client, &[Always, Secondary, Backup, Always]);
     assert_eq!(tiers(&session), [First, Standby, Standby, First]);
     session.lanes[0].state = PathState::Suspect;
-    session.assign_tiers();
+    session.assign_tiers(NOW);
     assert_eq!(tiers(&session), [First, Standby, Standby, First], "one is enough");
     session.lanes[3].demotion.active = true;
-    session.assign_tiers();
+    session.assign_tiers(NOW);
     assert_eq!(tiers(&session)[1..3], [First, Standby], "a secondary is better than a path that poisons");
     session.lanes[1].state = PathState::Down;
-    session.assign_tiers();
+    session.assign_tiers(NOW);
     assert_eq!(tiers(&session)[2..], [Standby, First], "a backup is not, while anything else lives");
     session.lanes[3].state = PathState::Suspect;
-    session.assign_tiers();
+    session.assign_tiers(NOW);
     assert_eq!(tiers(&session)[2], First);
     assert!(wanted(&session) == [2]);
     assert!(!session.lanes[2].takes_copies() && session.lanes[0].takes_copies());
     session.lanes[1].state = PathState::Active;
-    session.assign_tiers();
+    session.assign_tiers(NOW);
     assert_eq!(tiers(&session)[1..3], [First, Standby]);
     assert!(wanted(&session) == [1]);
 }
