@@ -13,7 +13,9 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use crate::listener::{SocketLock, lock_path};
-use crate::{Clients, Fault, Info, Mode, ModeAnswer, ModeChange, Status};
+use crate::{
+    Clients, Fault, Info, LinkAnswer, LinkChange, LinkRequest, Links, Mode, ModeAnswer, ModeChange, Status,
+};
 
 /// How long a daemon may take to answer one request.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -72,6 +74,23 @@ impl ControlClient {
     /// As [`ControlClient::info`], and if the daemon is a server.
     pub fn set_mode(&self, mode: Mode) -> Result<ModeAnswer, Fault> {
         self.request(Method::PUT, "/v1/mode", Some(&ModeChange { mode }))
+    }
+
+    /// The links of a client, with what is wanted of them.
+    ///
+    /// # Errors
+    /// As [`ControlClient::info`], and if the daemon is a server.
+    pub fn links(&self) -> Result<Links, Fault> {
+        self.request(Method::GET, "/v1/links", None::<&()>)
+    }
+
+    /// Changes what is wanted of a link.
+    ///
+    /// # Errors
+    /// As [`ControlClient::info`]; if the daemon is a server; if there is no such link in the bond; if the change could not be written.
+    pub fn set_link(&self, link: &str, set: LinkChange) -> Result<LinkAnswer, Fault> {
+        let request = LinkRequest { link: link.to_owned(), set };
+        self.request(Method::PATCH, "/v1/links", Some(&request))
     }
 
     /// Asks the daemon to end. Returns as soon as it has accepted; [`ControlClient::daemon`] tells when it has gone.

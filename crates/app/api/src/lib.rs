@@ -7,7 +7,7 @@
 //! - [`ControlClient`] is the other end, one blocking call per request; the command line uses nothing else.
 //! - [`Fault`] is the one form of every error that a person sees: what happened, why, and what to do.
 //!
-//! Routes, all below `/v1`: `GET info`, `GET status`, `GET clients`, `PUT mode`, `POST down`.
+//! Routes, all below `/v1`: `GET info`, `GET status`, `GET clients`, `GET links`, `PATCH links`, `PUT mode`, `POST down`.
 //! Rates are bits per second, times milliseconds, ratios 0 to 1; the unit stands in the JSON name, since JSON has no types.
 //!
 //! Bounds: at most [`MAX_CONNECTIONS`] connections at a time and [`MAX_BODY`] bytes of request body.
@@ -15,12 +15,14 @@
 
 mod client;
 mod fault;
+mod links;
 mod listener;
 mod server;
 mod types;
 
 pub use client::ControlClient;
 pub use fault::{Fault, FaultKind};
+pub use links::{LinkAnswer, LinkChange, LinkEntry, LinkKey, LinkRequest, Links, Priority};
 pub use listener::{MAX_CONNECTIONS, SocketLock};
 pub use server::{Control, ControlServer, MAX_BODY};
 pub use types::{

@@ -13,7 +13,10 @@ use axum::{Json, Router};
 use tokio::sync::oneshot;
 
 use crate::listener::{BoundSocket, OwnerListener, bind_socket};
-use crate::{Clients, Fault, FaultKind, Info, Mode, ModeAnswer, ModeChange, Status};
+use crate::{
+    Clients, Fault, FaultKind, Info, LinkAnswer, LinkChange, LinkRequest, Links, Mode, ModeAnswer,
+    ModeChange, Status,
+};
 
 /// The greatest body of a request, in bytes.
 pub const MAX_BODY: usize = 16 * 1024;
@@ -35,6 +38,16 @@ pub trait Control: Send + Sync + 'static {
     /// # Errors
     /// On a server, which has none of its own.
     fn set_mode(&self, mode: Mode) -> Result<ModeAnswer, Fault>;
+    /// The links of a client, with what is wanted of them.
+    ///
+    /// # Errors
+    /// On a server, which has none of its own.
+    fn links(&self) -> Result<Links, Fault>;
+    /// Changes what is wanted of a link.
+    ///
+    /// # Errors
+    /// On a server; if there is no such link in the bond; if the change could not be written.
+    fn set_link(&self, link: &str, set: LinkChange) -> Result<LinkAnswer, Fault>;
     /// Asks the daemon to end; it undoes all that it did.
     fn down(&self);
 }
@@ -100,6 +113,10 @@ fn router(control: Shared) -> Router {
         .route("/v1/info", get(|State(control): State<Shared>| async move { Json(control.info()) }))
         .route("/v1/status", get(|State(control): State<Shared>| async move { Json(control.status()) }))
         .route("/v1/clients", get(|State(control): State<Shared>| async move { answer(control.clients()) }))
+        .route(
+            "/v1/links",
+            get(|State(control): State<Shared>| async move { answer(control.links()) }).patch(set_link),
+        )
         .route("/v1/mode", put(set_mode))
         .route("/v1/down", post(down))
         .fallback(|| async {
@@ -116,6 +133,17 @@ async fn set_mode(State(control): State<Shared>, body: Result<Json<ModeChange>, 
     match body {
         Ok(Json(change)) => answer(control.set_mode(change.mode)),
         Err(rejection) => refuse(rejection.status(), &rejection.body_text(), "send {\"mode\": \"speed\"}"),
+    }
+}
+
+async fn set_link(State(control): State<Shared>, body: Result<Json<LinkRequest>, JsonRejection>) -> Response {
+    match body {
+        Ok(Json(request)) => answer(control.set_link(&request.link, request.set)),
+        Err(rejection) => refuse(
+            rejection.status(),
+            &rejection.body_text(),
+            "send {\"link\": \"wan0\", \"set\": {\"priority\": \"secondary\"}}; `limit_up` and `limit_down` are numbers in bit/s or null, `default` names one of the three",
+        ),
     }
 }
 

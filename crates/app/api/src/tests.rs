@@ -39,6 +39,15 @@ fn link() -> LinkStatus {
     }
 }
 
+fn entry() -> LinkEntry {
+    LinkEntry {
+        status: link(),
+        priority_setting: Priority::Automatic,
+        limit_up_bps: None,
+        limit_down_bps: Some(8_000_000),
+    }
+}
+
 impl Control for Fake {
     fn info(&self) -> Info {
         Info { pid: std::process::id(), role: Role::Client, version: "0".into() }
@@ -73,6 +82,24 @@ impl Control for Fake {
         Ok(ModeAnswer { mode, remark: mode.remark().map(str::to_owned) })
     }
 
+    fn links(&self) -> Result<Links, Fault> {
+        Ok(Links { links: vec![entry()] })
+    }
+
+    fn set_link(&self, link: &str, set: LinkChange) -> Result<LinkAnswer, Fault> {
+        if link != "wan0" {
+            return Err(Fault::usage("there is no link", "", ""));
+        }
+        let mut entry = entry();
+        match set {
+            LinkChange::Priority(priority) => entry.priority_setting = priority,
+            LinkChange::LimitUp(limit) => entry.limit_up_bps = limit,
+            LinkChange::LimitDown(limit) => entry.limit_down_bps = limit,
+            LinkChange::Default(_) => {}
+        }
+        Ok(LinkAnswer { link: entry, remark: None })
+    }
+
     fn down(&self) {
         self.ended.store(true, Ordering::SeqCst);
     }
@@ -103,6 +130,19 @@ fn the_names_that_scripts_rely_on() {
         assert!(link.get(name).is_some(), "{name}");
     }
     assert_eq!(json["mode"], "speed");
+    let json = serde_json::to_value(entry()).expect("an entry is JSON");
+    for (name, value) in [
+        ("name", serde_json::json!("wan0")),
+        ("priority", "always".into()),
+        ("priority_setting", "automatic".into()),
+        ("limit_up_bps", serde_json::Value::Null),
+        ("limit_down_bps", 8_000_000.into()),
+    ] {
+        assert_eq!(json[name], value, "{name}");
+    }
+    let request = LinkRequest { link: "wan0".into(), set: LinkChange::Priority(Priority::Never) };
+    let json = serde_json::to_string(&request).expect("a request is JSON");
+    assert_eq!(json, r#"{"link":"wan0","set":{"priority":"never"}}"#);
 }
 
 #[test]
@@ -118,6 +158,14 @@ fn requests_and_answers() {
     let answer = client.set_mode(Mode::Streaming).expect("mode");
     assert!(answer.remark.is_some_and(|remark| remark.contains("speed")));
     assert_eq!(client.status().expect("status").mode, Some(Mode::Streaming));
+    assert_eq!(client.links().expect("links").links, [entry()]);
+    let set = |change| client.set_link("wan0", change).expect("a change").link;
+    assert_eq!(set(LinkChange::Priority(Priority::Backup)).priority_setting, Priority::Backup);
+    assert_eq!(set(LinkChange::LimitUp(Some(5_000_000))).limit_up_bps, Some(5_000_000));
+    assert_eq!(set(LinkChange::LimitDown(None)).limit_down_bps, None);
+    assert_eq!(set(LinkChange::Default(LinkKey::LimitUp)), entry());
+    let fault = client.set_link("wan9", LinkChange::LimitUp(None)).expect_err("unknown");
+    assert_eq!(fault.kind, FaultKind::Usage);
     assert_eq!(client.clients().expect_err("a client has none").why, "this is a client");
     client.down().expect("down");
     assert!(fake.ended.load(Ordering::SeqCst));
@@ -169,6 +217,10 @@ fn wrong_requests_get_the_one_form_of_error() {
         ("GET /nowhere HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", "404"),
         (
             "PUT /v1/mode HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 16\r\n\r\n{\"mode\":\"turbo\"}",
+            "422",
+        ),
+        (
+            "PATCH /v1/links HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 36\r\n\r\n{\"link\":\"wan0\",\"set\":{\"turbo\":true}}",
             "422",
         ),
         ("DELETE /v1/mode HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", "405"),

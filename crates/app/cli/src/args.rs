@@ -78,6 +78,8 @@ pub(crate) enum Command {
     Down(commands::down::Args),
     /// Show how a running bondwire stands
     Status(commands::status::Args),
+    /// Show the links; set when each is used, and how much it may carry
+    Links(commands::links::Args),
     /// Change how packets are spread over the links
     Mode(commands::mode::Args),
 }

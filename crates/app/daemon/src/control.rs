@@ -3,11 +3,16 @@
 //! The main thread publishes a status at every turn, at most [`EVERY`] old; the API's thread reads it, leaves commands, and
 //! wakes the main thread. Neither waits for the other longer than a copy takes.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bondwire_api::{Clients, Control, Fault, Info, Mode, ModeAnswer, Role, Status};
+use bondwire_api::{
+    Clients, Control, Fault, Info, LinkAnswer, LinkChange, LinkEntry, LinkStatus, Links, Mode, ModeAnswer,
+    Role, Status,
+};
 
+use crate::config::suggest;
+use crate::link_settings::LinkSettings;
 use crate::wake::Waker;
 
 /// How often a status is published at least.
@@ -18,6 +23,8 @@ pub(crate) const EVERY: Duration = Duration::from_millis(200);
 pub(crate) struct Meeting {
     role: Role,
     waker: Waker,
+    /// A client's.
+    links: Option<Arc<LinkSettings>>,
     shared: Mutex<Shared>,
 }
 
@@ -26,6 +33,7 @@ struct Shared {
     status: Status,
     clients: Clients,
     mode: Option<Mode>,
+    links_changed: bool,
     stop: bool,
 }
 
@@ -33,8 +41,14 @@ impl Meeting {
     /// A place with this first status.
     pub(crate) fn new(status: Status, waker: Waker) -> Self {
         let role = status.role;
-        let shared = Shared { status, clients: Clients::default(), mode: None, stop: false };
-        Self { role, waker, shared: Mutex::new(shared) }
+        let shared =
+            Shared { status, clients: Clients::default(), mode: None, links_changed: false, stop: false };
+        Self { role, waker, links: None, shared: Mutex::new(shared) }
+    }
+
+    /// The same for a client, whose links can be steered.
+    pub(crate) fn with_links(self, links: Arc<LinkSettings>) -> Self {
+        Self { links: Some(links), ..self }
     }
 
     /// Shows a new status.
@@ -52,9 +66,25 @@ impl Meeting {
         self.lock().mode.take()
     }
 
+    /// Whether something else is wanted of the links since the last call.
+    pub(crate) fn take_links_changed(&self) -> bool {
+        std::mem::take(&mut self.lock().links_changed)
+    }
+
     /// Whether the daemon was asked to end.
     pub(crate) fn stop_asked(&self) -> bool {
         self.lock().stop
+    }
+
+    /// The links' settings, or why there are none.
+    fn settings(&self, what: &str) -> Result<&LinkSettings, Fault> {
+        self.links.as_deref().ok_or_else(|| {
+            Fault::usage(
+                what,
+                "a server has no links of its own: its clients choose theirs",
+                "run `bondwire links` on the client",
+            )
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -99,8 +129,70 @@ impl Control for Meeting {
         Ok(ModeAnswer { mode, remark: mode.remark().map(str::to_owned) })
     }
 
+    fn links(&self) -> Result<Links, Fault> {
+        let settings = self.settings("there are no links here")?;
+        let links = self.lock().status.links.iter().map(|link| entry(settings, link)).collect();
+        Ok(Links { links })
+    }
+
+    fn set_link(&self, link: &str, set: LinkChange) -> Result<LinkAnswer, Fault> {
+        let settings = self.settings("the link was not changed")?;
+        let known: Vec<String> = self.lock().status.links.iter().map(|link| link.name.clone()).collect();
+        if !known.iter().any(|known| known == link) {
+            return Err(unknown_link(link, &known));
+        }
+        // Outside the lock: the main thread does not wait for a disk.
+        settings.set(link, set)?;
+        let mut shared = self.lock();
+        shared.links_changed = true;
+        let mut answer = None;
+        let mut left = false;
+        for status in &mut shared.status.links {
+            let entry = entry(settings, status);
+            status.priority.clone_from(&entry.status.priority);
+            left |= status.priority != "never";
+            if status.name == link {
+                answer = Some(entry);
+            }
+        }
+        drop(shared);
+        self.waker.wake();
+        let link = answer.ok_or_else(|| unknown_link(link, &known))?;
+        let remark = (!left).then(|| "no link is left: traffic waits until one may be used again".to_owned());
+        Ok(LinkAnswer { link, remark })
+    }
+
     fn down(&self) {
         self.lock().stop = true;
         self.waker.wake();
     }
+}
+
+/// A link with what is wanted of it at this moment.
+fn entry(settings: &LinkSettings, status: &LinkStatus) -> LinkEntry {
+    let wanted = settings.resolve_named(&status.name, &status.kind);
+    LinkEntry {
+        status: LinkStatus { priority: wanted.priority().to_owned(), ..status.clone() },
+        priority_setting: wanted.setting,
+        limit_up_bps: wanted.limit_up.map(|rate| rate.as_bps()),
+        limit_down_bps: wanted.limit_down.map(|rate| rate.as_bps()),
+    }
+}
+
+fn unknown_link(link: &str, known: &[String]) -> Fault {
+    let shown: String = link.chars().take(32).flat_map(char::escape_default).collect();
+    let list = if known.is_empty() {
+        "it has no links at present".to_owned()
+    } else {
+        format!("its links: {}", known.join(", "))
+    };
+    let remedy = match suggest::nearest(link, known.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`? {list}"),
+        None => format!("{list}; another one is added by `up --link`, or by `use` in client.toml"),
+    };
+    Fault::usage(
+        format!("there is no link `{shown}` in the bond"),
+        "none that bondwire uses has that name",
+        remedy,
+    )
 }

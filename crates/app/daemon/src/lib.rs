@@ -19,6 +19,7 @@ mod faults;
 mod files;
 mod folders;
 pub mod identity;
+mod link_settings;
 mod links;
 pub mod names;
 mod pump;

@@ -4,10 +4,13 @@
 //! name that does not exist at the start is a mistake and an error; one that exists and cannot be used yet is a
 //! warning, unless nothing is left. Later on links come and go as they please.
 
+use std::sync::Arc;
+
 use bondwire_api::Fault;
 use bondwire_netctl::Link;
 
 use crate::config::suggest;
+use crate::link_settings::{LinkSettings, Resolved};
 use crate::names::InterfaceName;
 
 /// Which links may be used.
@@ -17,12 +20,24 @@ pub(crate) struct LinkChoice {
     named: Vec<InterfaceName>,
     /// The tunnel's own devices, which never are.
     own: Vec<String>,
+    /// What is wanted of each.
+    settings: Arc<LinkSettings>,
 }
 
 impl LinkChoice {
     /// Those of `named`, or all if there are none; never the tunnel's `own` devices.
-    pub(crate) fn new(named: Vec<InterfaceName>, own: Vec<String>) -> Self {
-        Self { named, own }
+    pub(crate) fn new(named: Vec<InterfaceName>, own: Vec<String>, settings: Arc<LinkSettings>) -> Self {
+        Self { named, own, settings }
+    }
+
+    /// What is wanted of all links.
+    pub(crate) fn settings(&self) -> Arc<LinkSettings> {
+        Arc::clone(&self.settings)
+    }
+
+    /// What is wanted of a link.
+    pub(crate) fn wanted(&self, link: &Link) -> Resolved {
+        self.settings.resolve(&link.name, link.kind)
     }
 
     /// Whether this link belongs to the bond, be it usable now or not.
@@ -38,7 +53,18 @@ impl LinkChoice {
 
     /// Whether this link carries traffic now.
     pub(crate) fn uses(&self, link: &Link) -> bool {
-        self.includes(link) && link.is_usable()
+        self.includes(link) && link.is_usable() && self.wanted(link).rules.is_some()
+    }
+
+    /// Why a link does not carry traffic; none if it can.
+    pub(crate) fn obstacle(&self, link: &Link) -> Option<String> {
+        let never = || {
+            let name = &link.name;
+            self.wanted(link).rules.is_none().then(|| {
+                format!("link `{name}` has the priority `never` (`bondwire links` shows them; `priority` in client.toml, or `up --link {name}:always`)")
+            })
+        };
+        obstacle(link).or_else(never)
     }
 
     fn is_named(&self, name: &str) -> bool {
@@ -73,12 +99,15 @@ impl LinkChoice {
             ));
         }
         if there().any(|link| self.uses(link)) {
-            return Ok(there().filter(|link| self.is_named(&link.name)).filter_map(obstacle).collect());
+            return Ok(there()
+                .filter(|link| self.is_named(&link.name))
+                .filter_map(|link| self.obstacle(link))
+                .collect());
         }
         let mut reasons: Vec<String> = there()
             .filter(|link| self.named.is_empty() || self.is_named(&link.name))
             .map(|link| {
-                obstacle(link).unwrap_or_else(|| format!("link `{}` has no default route", link.name))
+                self.obstacle(link).unwrap_or_else(|| format!("link `{}` has no default route", link.name))
             })
             .collect();
         if reasons.is_empty() {
@@ -93,7 +122,7 @@ impl LinkChoice {
 }
 
 /// Why a link cannot carry traffic; none if it can.
-pub(crate) fn obstacle(link: &Link) -> Option<String> {
+fn obstacle(link: &Link) -> Option<String> {
     let name = &link.name;
     if !link.is_up {
         Some(format!("link `{name}` is switched off (`ip link set {name} up` switches it on)"))
@@ -138,6 +167,7 @@ mod tests {
         LinkChoice::new(
             names.iter().map(|name| name.parse().expect("good")).collect(),
             vec!["bondwire0".into()],
+            Arc::default(),
         )
     }
 
@@ -176,5 +206,17 @@ mod tests {
             fault.why.contains("`lan0` has no default route") && fault.why.contains("`wan1` is switched off"),
             "{fault}"
         );
+    }
+
+    #[test]
+    fn a_link_that_is_never_used_is_not() {
+        use bondwire_api::{LinkChange, Priority};
+        let dir = tempfile::tempdir().expect("a directory");
+        let settings = LinkSettings::load(Default::default(), Default::default(), dir.path()).expect("loads");
+        settings.set("wan1", LinkChange::Priority(Priority::Never)).expect("written");
+        let choice = LinkChoice::new(Vec::new(), Vec::new(), Arc::new(settings));
+        assert!(choice.uses(&link("wan0")) && !choice.uses(&link("wan1")) && choice.includes(&link("wan1")));
+        let fault = choice.check(&[link("wan1")]).expect_err("none is left");
+        assert!(fault.why.contains("`wan1` has the priority `never`"), "{fault}");
     }
 }

@@ -86,10 +86,10 @@ fn rank(path: &PathStatus) -> u8 {
     }
 }
 
-/// The word for a path's state. A path that is alive and kept out of use stands by.
+/// The word for a path's state. A path that is alive and kept out of use, by measurement or by its priority, stands by.
 fn state_of(path: &PathStatus) -> &'static str {
     match path.state {
-        PathState::Active if path.demoted => "standby",
+        PathState::Active if path.demoted || path.standby => "standby",
         PathState::Active => "active",
         PathState::Probing => "probing",
         PathState::Suspect => "suspect",
@@ -160,6 +160,7 @@ impl<K: Ord> Odometer<K> {
 mod tests {
     use std::time::Duration;
 
+    use bondwire_bond::LinkPriority;
     use bondwire_units::{Bitrate, ByteCount, LinkId};
 
     use super::*;
@@ -171,6 +172,8 @@ mod tests {
             remote: "192.0.2.1:4433".parse().expect("good"),
             state,
             demoted: false,
+            standby: false,
+            priority: LinkPriority::Always,
             rtt: Some(Duration::from_micros(20_500)),
             rtt_variation: Duration::from_millis(2),
             loss: 0.01,

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use bondwire_bond::{Client, ClientEvent, ClientStatus, DatagramBatch, LinkUp, Route};
+use bondwire_bond::{Client, ClientEvent, ClientStatus, DatagramBatch, LinkRules, LinkUp, Route};
 use bondwire_packet::PacketBatch;
 use bondwire_tun::Device;
 use bondwire_udp::{
@@ -51,6 +51,8 @@ pub enum ClientCommand {
     LinkDown(LinkId),
     /// A link is no longer to be used.
     LinkRemoved(LinkId),
+    /// When a link is used, and how much it may carry.
+    SetRules(LinkId, LinkRules),
     /// Another mode.
     SetMode(Mode),
 }
@@ -246,6 +248,7 @@ impl Side for ClientSide {
                 self.links.remove(&id);
                 self.client.remove_link(id, now);
             }
+            ClientCommand::SetRules(id, rules) => self.client.set_link_rules(id, rules, now),
             ClientCommand::SetMode(mode) => self.client.set_mode(mode, now),
         }
     }

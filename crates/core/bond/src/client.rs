@@ -23,6 +23,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Links that are used at most.
 pub const MAX_LINKS: usize = 16;
+/// Links of which the user's wishes are remembered at most.
+const MAX_RULES: usize = 4 * MAX_LINKS;
 /// An Initiation is repeated after this, doubling up to [`REPEAT_LONGEST`].
 const REPEAT_FIRST: Duration = Duration::from_millis(250);
 const REPEAT_LONGEST: Duration = Duration::from_secs(2);
@@ -81,6 +83,8 @@ pub struct Client {
     state: ClientState,
     mode: Mode,
     links: BTreeMap<LinkId, LinkUp>,
+    /// What the user wants of each link, there or not; at most [`MAX_RULES`].
+    rules: BTreeMap<LinkId, LinkRules>,
     attempts: BTreeMap<LinkId, LinkAttempt>,
     attempt: Option<Attempt>,
     session: Option<Session>,
@@ -109,6 +113,7 @@ impl Client {
             state: ClientState::Connecting,
             mode: config.mode,
             links: BTreeMap::new(),
+            rules: BTreeMap::new(),
             attempts: BTreeMap::new(),
             attempt: None,
             session: None,
@@ -147,7 +152,20 @@ impl Client {
             } else {
                 let route = Route { link: link.id, local: None, remote };
                 session.open_path(route, link.mtu, now);
+                session.set_link_rules(link.id, self.rules.get(&link.id).copied().unwrap_or_default(), now);
             }
+        }
+    }
+
+    /// When a link is used, and how much it may carry: for this session and those to come, whether the link is there yet or not. The server is
+    /// told as far as it concerns what it sends. Rules of links that are gone for good are forgotten when there are too many.
+    pub fn set_link_rules(&mut self, link: LinkId, rules: LinkRules, now: Timestamp) {
+        if self.rules.len() >= MAX_RULES && !self.rules.contains_key(&link) {
+            self.rules.retain(|known, _| self.links.contains_key(known));
+        }
+        self.rules.insert(link, rules);
+        if let Some(session) = &mut self.session {
+            session.set_link_rules(link, rules, now);
         }
     }
 
@@ -469,6 +487,7 @@ impl Client {
         for link in self.links.values() {
             if let Some(remote) = self.endpoint_for(*link) {
                 session.open_path(Route { link: link.id, local: None, remote }, link.mtu, now);
+                session.set_link_rules(link.id, self.rules.get(&link.id).copied().unwrap_or_default(), now);
             }
         }
         self.parameters = Some(Parameters {

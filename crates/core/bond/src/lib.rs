@@ -27,11 +27,13 @@ mod store;
 mod types;
 
 pub use bondwire_path::PathState;
+pub use bondwire_wire::LinkPriority;
 pub use client::{Client, ClientConfig, MAX_LINKS};
 pub use ingress::{IngressCounters, MAX_FLOWS};
 pub use order::OrderCounters;
 pub use server::{Server, ServerConfig};
 pub use types::{
     ClientEvent, ClientRecord, ClientState, ClientStatus, Counters, DatagramBatch, DropCounters, DropReason,
-    LinkAttempt, LinkUp, Parameters, PathChange, PathStatus, Route, ServerEvent, ServerStatus, SessionStatus,
+    LinkAttempt, LinkRules, LinkUp, Parameters, PathChange, PathStatus, Route, ServerEvent, ServerStatus,
+    SessionStatus,
 };

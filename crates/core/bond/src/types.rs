@@ -5,7 +5,7 @@ use crate::order::OrderCounters;
 use bondwire_packet::Batch;
 use bondwire_path::PathState;
 use bondwire_units::{Bitrate, ByteCount, LinkId, PathId};
-use bondwire_wire::{Mode, RejectReason};
+use bondwire_wire::{LinkPriority, Mode, RejectReason};
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
@@ -37,6 +37,17 @@ pub struct LinkUp {
     pub v6: bool,
 }
 
+/// What the user wants of a link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkRules {
+    /// When it is used.
+    pub priority: LinkPriority,
+    /// The most that the client sends there, outer IP bytes counted; none: no limit.
+    pub limit_up: Option<Bitrate>,
+    /// The most that the server sends there, counted in the same way.
+    pub limit_down: Option<Bitrate>,
+}
+
 /// One path as its end sees it.
 #[derive(Clone, Debug)]
 pub struct PathStatus {
@@ -50,6 +61,10 @@ pub struct PathStatus {
     pub state: PathState,
     /// Kept out of use although it is alive: it loses so much that it would slow the others down.
     pub demoted: bool,
+    /// Kept out of use by its priority, although it is alive.
+    pub standby: bool,
+    /// When it is used.
+    pub priority: LinkPriority,
     /// Smoothed round-trip time over the path itself.
     pub rtt: Option<Duration>,
     /// Smoothed variation of the round-trip time.

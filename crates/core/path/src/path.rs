@@ -235,9 +235,16 @@ impl<C> Path<C> {
         delay.saturating_add((waiting * 1e6 / rate.max(1.0)) as i64)
     }
 
-    /// A ceiling for the pace, such as a user's limit; none lifts it.
+    /// A ceiling for the pace, such as a user's limit, in IP bytes of whatever leaves; none lifts it. The estimate that is told is capped too. Urgent
+    /// packets keep to it as well. Below four full packets a second it is not obeyed.
     pub fn set_rate_limit(&mut self, limit: Option<Bitrate>, now: Timestamp) {
         self.congestion.set_ceiling(limit.map(|rate| rate.as_bps() as f64 / 8.0));
+        self.update_pace(now);
+    }
+
+    /// The bond uses the path again after having left it alone for long: its rate is sought anew, from what is remembered.
+    pub fn on_rejoined(&mut self, now: Timestamp) {
+        self.congestion.on_rejoined(now);
         self.update_pace(now);
     }
 

@@ -28,6 +28,13 @@ impl<C> Path<C> {
         self.congestion.window().saturating_sub(self.sent.in_flight())
     }
 
+    /// As [`Self::window_room`]; but where a ceiling ([`Self::set_rate_limit`]) holds the pace back, urgent packets wait for the pacer too: many
+    /// sparse flows together, such as the acknowledgements of a download, would exceed it.
+    pub fn urgent_room(&self, now: Timestamp) -> usize {
+        let exceeded = self.congestion.at_ceiling() && self.pacer.budget(now) == 0;
+        if exceeded { 0 } else { self.window_room() }
+    }
+
     /// When the pacer lets the next packet go; none if the window is the limit, or the path is not active.
     pub fn poll_send_time(&self, now: Timestamp) -> Option<Timestamp> {
         if self.window_room() == 0 {

@@ -99,7 +99,7 @@ pub struct ParseBitrateError(String);
 impl FromStr for Bitrate {
     type Err = ParseBitrateError;
 
-    /// Parses `20 Mbit/s`, `800 kbit/s`, `1.5Gbit/s`, `9600 bit/s`.
+    /// Parses `20 Mbit/s`, `800 kbit/s`, `1.5Gbit/s`, `9600 bit/s`, and in short `20M`, `800k`, `1.5G`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let fail = || ParseBitrateError(text.to_owned());
         let trimmed = text.trim();
@@ -108,9 +108,9 @@ impl FromStr for Bitrate {
         let number: f64 = number.parse().map_err(|_| fail())?;
         let scale = match unit.trim().to_ascii_lowercase().as_str() {
             "bit/s" | "bps" => 1.0,
-            "kbit/s" | "kbps" | "kbit" => 1e3,
-            "mbit/s" | "mbps" | "mbit" => 1e6,
-            "gbit/s" | "gbps" | "gbit" => 1e9,
+            "kbit/s" | "kbps" | "kbit" | "k" => 1e3,
+            "mbit/s" | "mbps" | "mbit" | "m" => 1e6,
+            "gbit/s" | "gbps" | "gbit" | "g" => 1e9,
             _ => return Err(fail()),
         };
         Ok(Self((number * scale) as u64))
@@ -211,6 +211,7 @@ mod tests {
         let size = ByteCount::new(1500);
         assert_eq!(rate.time_for(size), Duration::from_millis(1));
         assert_eq!(rate.bytes_in(Duration::from_millis(1)), size);
+        assert_eq!("12M".parse(), Ok(rate));
         assert_eq!(Bitrate::from_bytes_over(size, Duration::from_millis(1)), rate);
     }
 

@@ -1,8 +1,8 @@
 //! A whole client and server over the links of a scenario.
 
 use bondwire_bond::{
-    Client, ClientConfig, ClientEvent, ClientRecord, ClientState, ClientStatus, DatagramBatch, LinkUp, Route,
-    Server, ServerConfig, ServerEvent, SessionStatus,
+    Client, ClientConfig, ClientEvent, ClientRecord, ClientState, ClientStatus, DatagramBatch, LinkRules,
+    LinkUp, Route, Server, ServerConfig, ServerEvent, SessionStatus,
 };
 use bondwire_crypto::{Cipher, Psk, SecretKey};
 use bondwire_netem::{PipeStats, Rng};
@@ -170,6 +170,11 @@ impl Bonded {
     /// Changes the mode.
     pub fn set_mode(&mut self, mode: Mode, now: Timestamp) {
         self.client.set_mode(mode, now);
+    }
+
+    /// Changes what is wanted of a link, by its place in the scenario.
+    pub fn set_link_rules(&mut self, link: usize, rules: LinkRules, now: Timestamp) {
+        self.client.set_link_rules(self.links[link].id(), rules, now);
     }
 
     /// When client and server want to be called again, and why.

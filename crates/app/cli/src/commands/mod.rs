@@ -3,6 +3,7 @@
 pub(crate) mod demo;
 pub(crate) mod down;
 pub(crate) mod join;
+pub(crate) mod links;
 pub(crate) mod mode;
 pub(crate) mod server;
 pub(crate) mod status;

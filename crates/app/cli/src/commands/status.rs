@@ -68,6 +68,7 @@ fn links(status: &Status) -> Table {
     let headings = [
         first,
         "KIND",
+        "PRIORITY",
         "STATE",
         "RTT",
         "LOSS",
@@ -78,7 +79,7 @@ fn links(status: &Status) -> Table {
         "RECEIVED",
         "SENT",
     ];
-    let mut table = Table::new(&headings, &[3, 4, 5, 6, 7, 8, 9, 10]);
+    let mut table = Table::new(&headings, &[4, 5, 6, 7, 8, 9, 10, 11]);
     for link in &status.links {
         table.row(link_row(link));
     }
@@ -86,6 +87,7 @@ fn links(status: &Status) -> Table {
         let totals = &status.totals;
         table.row(vec![
             "all".into(),
+            String::new(),
             String::new(),
             String::new(),
             String::new(),
@@ -105,6 +107,7 @@ fn link_row(link: &LinkStatus) -> Vec<String> {
     vec![
         link.name.clone(),
         link.kind.clone(),
+        link.priority.clone(),
         link.state.clone(),
         link.rtt_ms.map_or_else(|| "-".into(), |rtt| format!("{rtt:.1} ms")),
         format!("{:.1} %", link.loss * 100.0),
@@ -172,10 +175,10 @@ mode:    speed
 tunnel:  bondwire0  10.99.0.2  mtu 1440
 flows:   3
 
-LINK  KIND      STATE       RTT   LOSS         DOWN          UP  CAPACITY DOWN  CAPACITY UP  RECEIVED    SENT
-wan0  ethernet  active  20.0 ms  0.3 %  38.5 Mbit/s  1.0 Mbit/s    40.0 Mbit/s            -   48.0 MB  1.0 MB
-wan1  ethernet  down          -  0.3 %  38.5 Mbit/s  1.0 Mbit/s    40.0 Mbit/s            -   48.0 MB  1.0 MB
-all                                     77.0 Mbit/s    0 kbit/s              -            -      0 kB    0 kB
+LINK  KIND      PRIORITY  STATE       RTT   LOSS         DOWN          UP  CAPACITY DOWN  CAPACITY UP  RECEIVED    SENT
+wan0  ethernet  always    active  20.0 ms  0.3 %  38.5 Mbit/s  1.0 Mbit/s    40.0 Mbit/s            -   48.0 MB  1.0 MB
+wan1  ethernet  always    down          -  0.3 %  38.5 Mbit/s  1.0 Mbit/s    40.0 Mbit/s            -   48.0 MB  1.0 MB
+all                                               77.0 Mbit/s    0 kbit/s              -            -      0 kB    0 kB
 "
         );
     }

@@ -1,8 +1,9 @@
 //! `bondwire up`
 
+use std::str::FromStr;
 use std::time::Duration;
 
-use bondwire_api::{Fault, Mode};
+use bondwire_api::{Fault, Mode, Priority};
 use bondwire_daemon::UpOptions;
 use bondwire_daemon::names::InterfaceName;
 
@@ -18,10 +19,11 @@ pub(crate) struct Args {
     /// How packets are spread: speed, streaming or redundant [default: that of client.toml, streaming]
     #[arg(long, value_name = "MODE")]
     mode: Option<Mode>,
-    /// Use this link, and no other that is not named too; may be repeated [default: those of client.toml, all with
+    /// Use this link, and no other that is not named too; may be repeated, and may end in :always, :secondary, :backup,
+    /// :never or :automatic, its priority (see `bondwire links set --help`) [default: those of client.toml, all with
     /// an address and a gateway]
-    #[arg(long = "link", value_name = "LINK")]
-    links: Vec<InterfaceName>,
+    #[arg(long = "link", value_name = "LINK[:PRIORITY]")]
+    links: Vec<LinkArg>,
     /// Send only what is for the server's network through the bond
     #[arg(long)]
     no_default_route: bool,
@@ -30,10 +32,31 @@ pub(crate) struct Args {
     wait: Option<u32>,
 }
 
+/// A link with its priority, if that is said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct LinkArg {
+    name: InterfaceName,
+    priority: Option<Priority>,
+}
+
+impl FromStr for LinkArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // No interface has a colon in its name.
+        let (name, priority) = match text.split_once(':') {
+            Some((name, priority)) => (name, Some(priority.parse()?)),
+            None => (text, None),
+        };
+        Ok(Self { name: name.parse()?, priority })
+    }
+}
+
 pub(crate) fn run(args: Args, global: &Global) -> Result<(), Fault> {
     let options = UpOptions {
         mode: args.mode,
-        links: args.links,
+        priorities: args.links.iter().filter_map(|link| Some((link.name.clone(), link.priority?))).collect(),
+        links: args.links.into_iter().map(|link| link.name).collect(),
         default_route: if args.no_default_route { Some(false) } else { None },
         wait: args.wait.map(|seconds| Duration::from_secs(u64::from(seconds))),
     };
@@ -45,5 +68,20 @@ pub(crate) fn run(args: Args, global: &Global) -> Result<(), Fault> {
 pub(crate) fn say_ready(json: bool) {
     if let Err(fault) = output::say(if json { "{\"state\":\"ready\"}\n" } else { "ready\n" }) {
         output::note(&format!("warning: {fault}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_may_carry_its_priority() {
+        let link: LinkArg = "wan1:secondary".parse().expect("good");
+        assert_eq!((link.name.as_str(), link.priority), ("wan1", Some(Priority::Secondary)));
+        assert_eq!("wan1".parse::<LinkArg>().expect("good").priority, None);
+        for bad in ["wan1:", "wan1:second", ":backup", "a b:never", "wan1:never:never"] {
+            assert!(bad.parse::<LinkArg>().is_err(), "{bad}");
+        }
     }
 }

@@ -17,6 +17,8 @@ fn help_texts() {
         ("help-down.txt", &["down", "--help"]),
         ("help-status.txt", &["status", "--help"]),
         ("help-mode.txt", &["mode", "--help"]),
+        ("help-links.txt", &["links", "--help"]),
+        ("help-links-set.txt", &["links", "set", "--help"]),
     ] {
         let ran = Ran::from(bondwire(args).output().expect("it runs"));
         assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{name}");
@@ -45,6 +47,8 @@ fn every_command_accepts_the_three_places() {
         &["down"],
         &["status"],
         &["mode"],
+        &["links"],
+        &["links", "set"],
     ] {
         let help = Ran::from(bondwire(command).arg("--help").output().expect("it runs")).stdout;
         for option in ["--config-dir <DIR>", "--state-dir <DIR>", "--socket <PATH>", "--json"] {

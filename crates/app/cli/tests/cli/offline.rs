@@ -78,6 +78,9 @@ fn errors_say_what_why_and_what_to_do() {
     check("no option", &["up", "--mod", "speed"], 2);
     check("no network", &["server", "init", "--endpoint", "h:1", "--network", "10.99.0.7/24"], 2);
     check("no mode", &["mode", "turbo"], 2);
+    check("no priority", &["links", "set", "wan0", "priority", "fast"], 2);
+    check("no limit", &["links", "set", "wan0", "limit-up", "fast"], 2);
+    check("no priority of a link", &["up", "--link", "wan0:fast"], 2);
     assert_eq!(place.run(&INIT).code, Some(0));
     check("a server already", &INIT, 1);
     let invite = place.run(&["server", "invite", "laptop"]).stdout;
@@ -85,6 +88,9 @@ fn errors_say_what_why_and_what_to_do() {
     assert_eq!(place.run(&["join", &invite]).code, Some(0));
     check("joined already", &["join", &invite], 1);
     std::fs::write(place.path("etc/client.toml"), "# mine\nmode = \"speed\"\nlink = [\"wan0\"]\n")
+        .expect("written");
+    check("a list where tables are", &["up"], 2);
+    std::fs::write(place.path("etc/client.toml"), "# mine\nmode = \"speed\"\nlnks = [\"wan0\"]\n")
         .expect("written");
     check("a key that does not exist", &["up"], 2);
     let mut broken = invite.trim().to_owned();

@@ -24,7 +24,7 @@ use crate::config::ClientConfig;
 use crate::control::{EVERY, Meeting};
 use crate::faults;
 use crate::identity::ClientIdentity;
-use crate::links::{LinkChoice, obstacle};
+use crate::links::LinkChoice;
 use crate::pump::Pump;
 use crate::resolve::Resolver;
 use crate::status;
@@ -84,7 +84,7 @@ impl Life {
         progress: Progress,
     ) -> Self {
         let resolver = Resolver::new(identity.endpoints.clone());
-        let view = View::new(&config, &identity);
+        let view = View::new(&config, &identity, choice.settings());
         Self {
             config,
             identity,
@@ -129,6 +129,9 @@ impl Life {
             if let (Some(mode), Some(engine)) = (self.meeting.take_mode(), &self.engine) {
                 engine.send(ClientCommand::SetMode(status::mode_for(mode)));
                 self.config.mode = mode;
+            }
+            if self.meeting.take_links_changed() {
+                self.apply_settings()?;
             }
             self.publish();
             self.mind_silence()?;
@@ -192,7 +195,28 @@ impl Life {
             tracing::info!("link `{}` ({}) is used", link.name, link.kind);
         }
         if let Some(engine) = &self.engine {
+            if let Some(rules) = self.choice.wanted(link).rules {
+                engine.send(ClientCommand::SetRules(LinkId(link.index), rules));
+            }
             engine.send(ClientCommand::LinkUp(setup_of(link)));
+        }
+        Ok(())
+    }
+
+    /// What is wanted of the links has changed: priorities and limits are told, what is never used is left, what may be used again is taken up.
+    fn apply_settings(&mut self) -> Result<(), Fault> {
+        let links: Vec<Link> =
+            self.watcher.links().filter(|link| self.choice.includes(link)).cloned().collect();
+        for link in links {
+            match self.choice.wanted(&link).rules {
+                None => self.on_link_gone(&link),
+                Some(rules) if self.used.contains_key(&link.index) => {
+                    if let Some(engine) = &self.engine {
+                        engine.send(ClientCommand::SetRules(LinkId(link.index), rules));
+                    }
+                }
+                Some(_) => self.on_link(&link)?,
+            }
         }
         Ok(())
     }
@@ -213,10 +237,12 @@ impl Life {
     fn on_link_gone(&mut self, link: &Link) {
         self.failed.remove(&link.index);
         let Some(used) = self.used.remove(&link.index) else { return };
-        let why = obstacle(link).unwrap_or_else(|| format!("link `{}` is gone", used.name));
+        let never = self.choice.wanted(link).rules.is_none();
+        let why = self.choice.obstacle(link).unwrap_or_else(|| format!("link `{}` is gone", used.name));
         tracing::warn!("{why}");
         if let Some(engine) = &self.engine {
-            engine.send(ClientCommand::LinkDown(LinkId(link.index)));
+            let id = LinkId(link.index);
+            engine.send(if never { ClientCommand::LinkRemoved(id) } else { ClientCommand::LinkDown(id) });
         }
         if let Some(network) = &mut self.network {
             network.unroute_link(&used.name);
@@ -235,7 +261,13 @@ impl Life {
         let last = self.timestamps.load()?;
         let mut config = super::bond_config(&self.config, &self.identity, last)?;
         config.endpoints = endpoints;
-        let client = Client::new(config, unix_micros(), Clock.now());
+        let now = Clock.now();
+        let mut client = Client::new(config, unix_micros(), now);
+        for link in self.used.values() {
+            if let Some(rules) = self.choice.wanted(link).rules {
+                client.set_link_rules(LinkId(link.index), rules, now);
+            }
+        }
         let timestamps = self.timestamps.clone();
         // A timestamp that is not written costs one more round trip after a restart with a wrong clock; no connection would cost more.
         let persist = move |timestamp| {
@@ -360,7 +392,7 @@ impl Life {
                     link: link.name.clone(),
                     sent: attempt.map_or(0, |attempt| attempt.sent),
                     answered: attempt.is_some_and(|attempt| attempt.answered),
-                    obstacle: obstacle(link),
+                    obstacle: self.choice.obstacle(link),
                 }
             })
             .collect();

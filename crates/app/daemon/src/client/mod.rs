@@ -13,10 +13,11 @@ mod network;
 mod progress;
 mod view;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bondwire_api::{ControlServer, Fault, Mode};
+use bondwire_api::{ControlServer, Fault, Mode, Priority};
 use bondwire_netctl::{Link, Watcher};
 
 use crate::config::ClientConfig;
@@ -24,6 +25,7 @@ use crate::control::Meeting;
 use crate::faults;
 use crate::folders::Folders;
 use crate::identity::ClientIdentity;
+use crate::link_settings::LinkSettings;
 use crate::links::LinkChoice;
 use crate::names::InterfaceName;
 use crate::timestamps::TimestampFile;
@@ -41,6 +43,8 @@ pub struct UpOptions {
     pub mode: Option<Mode>,
     /// Instead of the configured links; empty: those.
     pub links: Vec<InterfaceName>,
+    /// Instead of the configured and remembered priorities.
+    pub priorities: BTreeMap<InterfaceName, Priority>,
     /// Instead of the configured choice.
     pub default_route: Option<bool>,
     /// Give up if there is no connection after so long; without it, never.
@@ -61,13 +65,17 @@ pub fn up(folders: &Folders, options: UpOptions, ready: impl FnOnce()) -> Result
     let signal = StopSignal::catch()?;
     let waker = Waker::new()?;
     let _state = folders.lock_state()?;
-    let meeting = Arc::new(Meeting::new(view::first(&config, &identity), waker.clone()));
+    let settings = LinkSettings::load(config.link.clone(), options.priorities, &folders.state)?;
+    let settings = Arc::new(settings);
+    let first = view::first(&config, &identity, Arc::clone(&settings));
+    let meeting = Arc::new(Meeting::new(first, waker.clone()).with_links(Arc::clone(&settings)));
     let _control = ControlServer::start(&folders.socket, Arc::clone(&meeting) as _)?;
     if let Some(remark) = config.mode.remark() {
         tracing::info!("{remark}");
     }
     let changes = tunnel::begin(&folders.state)?;
-    let choice = LinkChoice::new(config.links.chosen.clone(), Network::own_devices(&config.tunnel));
+    let own = Network::own_devices(&config.tunnel);
+    let choice = LinkChoice::new(config.links.chosen.clone(), own, settings);
     let watcher = watch(&choice)?;
     let mut network = Network::new(changes, config.tunnel.clone(), config.default_route);
     for conflict in network.changes().rule_conflicts().unwrap_or_default() {

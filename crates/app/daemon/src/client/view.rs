@@ -1,22 +1,24 @@
 //! A client's status, for the control API.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bondwire_api::{LinkStatus, Mode, Role, Status, Totals};
 use bondwire_bond::{ClientState, ClientStatus, Parameters};
-use bondwire_netctl::Link;
+use bondwire_netctl::{Link, LinkKind};
 
 use crate::config::ClientConfig;
 use crate::identity::ClientIdentity;
+use crate::link_settings::LinkSettings;
 use crate::status::{Odometer, fill, idle_link, mode_of, totals};
 
 /// Links that are remembered after they have gone.
 const MAX_SEEN: usize = 64;
 
 /// What there is to say before anything was tried.
-pub(super) fn first(config: &ClientConfig, identity: &ClientIdentity) -> Status {
-    View::new(config, identity).status(config.mode, None, &[], &BTreeMap::new(), None)
+pub(super) fn first(config: &ClientConfig, identity: &ClientIdentity, settings: Arc<LinkSettings>) -> Status {
+    View::new(config, identity, settings).status(config.mode, None, &[], &BTreeMap::new(), None)
 }
 
 /// Makes statuses, and remembers what they need from one to the next.
@@ -28,13 +30,14 @@ pub(super) struct View {
     endpoint: Option<String>,
     parameters: Option<Parameters>,
     odometer: Odometer<String>,
+    settings: Arc<LinkSettings>,
     /// Links that were shown: their kind and MTU, for when they are gone. At most [`MAX_SEEN`].
-    seen: BTreeMap<String, (String, u16)>,
+    seen: BTreeMap<String, (LinkKind, u16)>,
 }
 
 impl View {
     /// A view of a client that starts now.
-    pub(super) fn new(config: &ClientConfig, identity: &ClientIdentity) -> Self {
+    pub(super) fn new(config: &ClientConfig, identity: &ClientIdentity, settings: Arc<LinkSettings>) -> Self {
         Self {
             started: Instant::now(),
             device: config.tunnel.name.to_string(),
@@ -42,6 +45,7 @@ impl View {
             endpoint: identity.endpoints.first().map(ToString::to_string),
             parameters: None,
             odometer: Odometer::default(),
+            settings,
             seen: BTreeMap::new(),
         }
     }
@@ -62,18 +66,24 @@ impl View {
     ) -> Status {
         let mut shown = Vec::new();
         for link in links {
-            let state = if used.contains_key(&link.index) { "probing" } else { "down" };
+            let wanted = self.settings.resolve(&link.name, link.kind);
+            let state = match wanted.rules {
+                _ if used.contains_key(&link.index) => "probing",
+                None if link.is_usable() => "standby",
+                _ => "down",
+            };
             let mtu = u16::try_from(link.mtu).unwrap_or(u16::MAX);
-            let mut status = idle_link(&link.name, &link.kind.to_string(), state, mtu);
+            let mut status = idle_link(&link.name, &wanted.kind.to_string(), state, mtu);
+            wanted.priority().clone_into(&mut status.priority);
             let paths: Vec<_> =
                 bond.iter().flat_map(|bond| &bond.paths).filter(|path| path.link.0 == link.index).collect();
             fill(&mut status, paths.iter().copied());
             (status.bytes_tx, status.bytes_rx) = self.odometer.note(link.name.clone(), paths);
-            if state == "down" {
+            if state != "probing" {
                 state.clone_into(&mut status.state);
             }
             if self.seen.len() < MAX_SEEN {
-                self.seen.insert(status.name.clone(), (status.kind.clone(), mtu));
+                self.seen.insert(status.name.clone(), (link.kind, mtu));
             }
             shown.push(status);
         }
@@ -108,7 +118,9 @@ impl View {
             if shown.iter().any(|link| link.name == *name) {
                 continue;
             }
-            let mut link = idle_link(name, kind, "down", *mtu);
+            let wanted = self.settings.resolve(name, *kind);
+            let mut link = idle_link(name, &wanted.kind.to_string(), "down", *mtu);
+            wanted.priority().clone_into(&mut link.priority);
             (link.bytes_tx, link.bytes_rx) = self.odometer.note(name.clone(), []);
             shown.push(link);
         }

@@ -1,9 +1,11 @@
 //! `client.toml`.
 
+use std::collections::BTreeMap;
+
 use bondwire_api::Mode;
 use serde::Deserialize;
 
-use super::TunnelConfig;
+use super::{LinkConfig, TunnelConfig};
 use crate::names::{Endpoint, InterfaceName};
 
 /// What a client may be told. Every key has a default.
@@ -18,6 +20,8 @@ pub struct ClientConfig {
     pub default_route: bool,
     /// Which links are used.
     pub links: LinksConfig,
+    /// What is wanted of single links, by name.
+    pub link: BTreeMap<InterfaceName, LinkConfig>,
     /// The tunnel's device.
     pub tunnel: TunnelConfig,
     /// Where the server is, when that is not where the invite said.
@@ -31,6 +35,7 @@ impl Default for ClientConfig {
             max_redundant: Copies(5),
             default_route: true,
             links: LinksConfig::default(),
+            link: BTreeMap::new(),
             tunnel: TunnelConfig::default(),
             server: ServerOverride::default(),
         }
@@ -95,6 +100,17 @@ pub(crate) const TEMPLATE: &str = r#"# bondwire, client. All keys are optional; 
 [links]
 # The interfaces to use. An empty list means all that have an address and a gateway.
 #use = ["eth0", "wlan0"]
+
+# What is wanted of one link; a table for each. `bondwire links set` changes all but the kind while bondwire runs.
+#[link.wwan0]
+# When it is used: "always"; "secondary": when the others are full or gone; "backup": when all others are gone; "never";
+# "automatic": cellular links are secondary, all others always.
+#priority = "automatic"
+# The most that it may carry, in bits per second: "5M", "800k"; at least "100k".
+#limit_up = "none"
+#limit_down = "none"
+# What it is, where the guess is wrong: "ethernet", "wifi", "cellular", "satellite", "tethered" or "unknown".
+#kind = "cellular"
 
 [tunnel]
 # "tun", or "packet" for user namespaces without /dev/net/tun.

@@ -5,6 +5,7 @@
 //! line, the column, and the nearest key that exists. Values are checked as they are read, so that each error has a place.
 
 mod client;
+mod link;
 mod server;
 pub(crate) mod suggest;
 
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use client::TEMPLATE as CLIENT_TEMPLATE;
 pub use client::{ClientConfig, Copies, LinksConfig, ServerOverride};
+pub use link::{Limit, LinkConfig};
 pub(crate) use server::template as server_template;
 pub use server::{Endpoints, LimitsConfig, NetworkConfig, ServerConfig};
 
@@ -112,7 +114,11 @@ const TABLES: [&str; 5] = ["links", "tunnel", "server", "network", "limits"];
 
 /// A key as people have to write it: a table stands in brackets. There are tables on the top level only, where `tunnel` is one in both files.
 fn shown(key: &str, known: &[&str]) -> String {
-    if known.contains(&"tunnel") && TABLES.contains(&key) { format!("[{key}]") } else { key.to_owned() }
+    match key {
+        "link" if known.contains(&"tunnel") => "[link.NAME]".to_owned(),
+        _ if known.contains(&"tunnel") && TABLES.contains(&key) => format!("[{key}]"),
+        _ => key.to_owned(),
+    }
 }
 
 /// Turns serde's words about unknown keys and values into a reason and a remedy.
@@ -130,6 +136,13 @@ fn explain(message: &str) -> (String, String) {
             None => list,
         };
         return (format!("there is no {thing} `{word}` here"), remedy);
+    }
+    if message.ends_with("expected a map") {
+        // Only what is keyed by links' names is a map.
+        return (
+            "a table for each link is needed here".to_owned(),
+            "write `[link.NAME]` and the keys below it; the list of links that are used is `use` in `[links]`".to_owned(),
+        );
     }
     (message.trim().replace('\n', "; "), "correct that line and try again".to_owned())
 }

@@ -23,6 +23,8 @@ fn the_client_template_is_the_default() {
     let mut shown = client(&switched_on(client::TEMPLATE)).expect("the commented-out keys exist");
     assert_eq!(shown.links.chosen.len(), 2, "the example");
     shown.links.chosen.clear();
+    assert_eq!(shown.link.len(), 1, "the example");
+    shown.link.clear();
     shown.server.endpoints.clear();
     assert_eq!(shown, ClientConfig::default());
 }
@@ -66,6 +68,10 @@ fn wrong_values_have_a_place_too() {
         ("\n[tunnel]\nmtu = 9000", "line 3, column 7", "an mtu of 9000 is not possible"),
         ("[tunnel]\nname = \"a/b\"", "line 2, column 8", "cannot be the name of an interface"),
         ("max_redundant = 9", "line 1, column 17", "2 to 5"),
+        ("[link.wan0]\npriority = \"backups\"", "line 2, column 12", "there is no value `backups` here"),
+        ("[link.wan0]\nlimit_up = \"5 MB/s\"", "line 2, column 12", "is not a limit"),
+        ("[link.wan0]\nlimit_up = \"5k\"", "line 2, column 12", "too small"),
+        ("[link.wan0]\nlimit = \"5k\"", "line 2, column 1", "there is no key `limit` here"),
         ("[server]\nendpoints = [\"nowhere\"]", "line 2, column 13", "HOST:PORT"),
         ("mode = ", "line 1, column 8", ""),
         ("default_route = \"yes\"", "line 1, column 17", "boolean"),

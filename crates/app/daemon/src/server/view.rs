@@ -49,6 +49,7 @@ impl View {
         for session in sessions {
             for path in &session.paths {
                 let mut link = idle_link(&session.name, "unknown", "probing", path.mtu);
+                path.priority.name().clone_into(&mut link.priority);
                 fill(&mut link, [path]);
                 (link.bytes_tx, link.bytes_rx) = (path.bytes_tx.get(), path.bytes_rx.get());
                 past_tx += link.bytes_tx;

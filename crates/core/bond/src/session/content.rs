@@ -2,8 +2,8 @@
 
 use crate::store::StoreId;
 use bondwire_units::PathId;
-use bondwire_wire::Mode;
 use bondwire_wire::frame::PathStatus as StatusFrame;
+use bondwire_wire::{LinkPolicy, Mode};
 
 /// How many items one packet may carry; what does not fit goes into the next.
 pub(crate) const MAX_ITEMS: usize = 4;
@@ -15,6 +15,8 @@ pub(crate) enum Control {
     Mode { sequence: u64, mode: Mode },
     /// How this end sees a path.
     Status(StatusFrame),
+    /// How the client wants a path to be used.
+    Policy(LinkPolicy),
     /// A path is over.
     PathClose(PathId),
     /// Packets that will not come.

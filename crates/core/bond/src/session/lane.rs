@@ -2,9 +2,10 @@
 
 use super::content::Content;
 use super::parity::{Guard, Solver};
+use super::priority::Tier;
 use crate::meter::Meter;
 use crate::store::StoreId;
-use crate::types::{PathStatus, Route};
+use crate::types::{LinkRules, PathStatus, Route};
 use bondwire_crypto::ReplayWindow;
 use bondwire_path::{Path, PathConfig, PathState};
 use bondwire_units::{ByteCount, PathId, Timestamp};
@@ -112,6 +113,14 @@ pub(crate) struct Lane {
     pub(crate) status_seen: u64,
     /// The newest status that the peer was told.
     pub(crate) status_told: u64,
+    /// When it is used, and how much it may carry.
+    pub(crate) rules: LinkRules,
+    /// The newest policy that was told (client) or heard (server); 0: none.
+    pub(crate) policy_sequence: u64,
+    /// How it is used at present, by its priority.
+    pub(crate) tier: Tier,
+    /// Since when it stands by, if it does.
+    pub(crate) standby_since: Option<Timestamp>,
     /// The link is known to be gone, not merely silent.
     pub(crate) link_down: bool,
     /// The peer hears nothing of us here, or doubts its own way: acknowledgements take another path.
@@ -143,7 +152,14 @@ impl Lane {
             response: None,
             candidate: None,
             copies: VecDeque::new(),
-            demotion: Demotion { window: (now, 0, 0), queued: false, bad: false, until: Timestamp::ZERO, span: Duration::from_secs(5), active: false },
+            demotion: Demotion {
+                window: (now, 0, 0),
+                queued: false,
+                bad: false,
+                until: Timestamp::ZERO,
+                span: Duration::from_secs(5),
+                active: false,
+            },
             guard: Guard::default(),
             solver: None,
             state: PathState::Probing,
@@ -153,6 +169,10 @@ impl Lane {
             probe_now: false,
             status_seen: 0,
             status_told: 0,
+            rules: LinkRules::default(),
+            policy_sequence: 0,
+            tier: Tier::First,
+            standby_since: None,
             link_down: false,
             doubted: false,
             mtu_probe: None,
@@ -166,7 +186,7 @@ impl Lane {
 
     /// It may carry data, and is worth it.
     pub(crate) fn is_useful(&self) -> bool {
-        self.is_active() && !self.demotion.active
+        self.is_active() && !self.demotion.active && self.tier != Tier::Standby
     }
 
     /// Takes note of `bytes` (with outer headers) that arrived from where the path leads.
@@ -211,6 +231,8 @@ impl Lane {
             remote: self.route.remote,
             state: self.state,
             demoted: self.demotion.active,
+            standby: self.tier == Tier::Standby,
+            priority: self.rules.priority,
             rtt: rtt.is_measured().then(|| rtt.smoothed()),
             rtt_variation: self.path.rtt().variation(),
             loss: self.path.loss(),

@@ -10,6 +10,7 @@
 mod content;
 mod lane;
 mod parity;
+mod priority;
 mod receive;
 mod schedule;
 mod send;
@@ -96,6 +97,8 @@ pub(crate) struct Session {
     /// Control frames to be sent, or sent again.
     control: VecDeque<Control>,
     status_sequence: u64,
+    policy_sequence: u64,
+    spill: priority::Spill,
     rekey_response: Option<bondwire_crypto::RekeyResponse>,
     close: Option<(CloseCode, &'static str)>,
     close_sent: Option<Timestamp>,
@@ -135,6 +138,8 @@ impl Session {
             repairs: VecDeque::new(),
             control: VecDeque::new(),
             status_sequence: 0,
+            policy_sequence: 0,
+            spill: priority::Spill::default(),
             rekey_response: None,
             close: None,
             close_sent: None,

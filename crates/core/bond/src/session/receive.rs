@@ -171,6 +171,7 @@ impl Session {
                 Frame::Mode { sequence, mode } => self.handle_mode(sequence, mode),
                 Frame::Parity(parity) => self.handle_parity(&parity, now),
                 Frame::Recovered(recovered) => self.handle_recovered(&recovered),
+                Frame::LinkPolicy(policy) => self.handle_link_policy(policy, now),
                 Frame::Data(data) => self.handle_data(&data, delivery, now),
             }
         }
@@ -242,6 +243,7 @@ impl Session {
             Control::Status(status) => {
                 self.lanes.iter().any(|lane| lane.id == status.path && lane.status_told > status.sequence)
             }
+            Control::Policy(policy) => self.is_stale(&policy),
             Control::PathClose(_) | Control::Skip { .. } => false,
         };
         if !stale {
@@ -255,6 +257,7 @@ impl Session {
         if lane.challenge.is_some_and(|challenge| challenge.token == token) {
             lane.on_validated(now);
             self.after_path_change(index, now);
+            self.tell_policy(index);
         } else if let Some(candidate) = lane.candidate.filter(|c| c.challenge.token == token) {
             lane.route = candidate.route;
             lane.candidate = None;

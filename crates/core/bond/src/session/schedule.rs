@@ -32,14 +32,14 @@ impl Session {
         self.lanes
             .iter()
             .enumerate()
-            .filter(move |(_, lane)| if any_useful { lane.is_useful() } else { lane.is_active() })
+            .filter(move |(_, lane)| if any_useful { lane.is_useful() } else { lane.is_wanted() })
     }
 
     /// The path on which a packet of `size` bytes that must not wait arrives first.
     pub(super) fn pick_urgent(&self, size: usize, now: Timestamp) -> Option<usize> {
         self.usable()
-            .filter(|(_, lane)| lane.path.window_room() >= size)
-            .min_by_key(|(_, lane)| lane.path.arrival_after(size, now))
+            .filter(|(_, lane)| lane.path.urgent_room(now) >= size)
+            .min_by_key(|(_, lane)| (lane.tier, lane.path.arrival_after(size, now)))
             .map(|(index, _)| index)
     }
 
@@ -52,7 +52,7 @@ impl Session {
     /// The path for a frame that is not subject to congestion control (an acknowledgement).
     pub(super) fn pick_quickest(&self, now: Timestamp) -> Option<usize> {
         self.usable()
-            .min_by_key(|(_, lane)| (lane.doubted, lane.path.arrival_after(0, now)))
+            .min_by_key(|(_, lane)| (lane.doubted, lane.tier, lane.path.arrival_after(0, now)))
             .map(|(index, _)| index)
     }
 
@@ -61,9 +61,14 @@ impl Session {
         let (index, candidate) = self
             .usable()
             .filter(|(_, lane)| lane.path.send_budget(now) > 0)
-            .min_by_key(|(_, lane)| lane.path.arrival_after(size, now))?;
+            .min_by_key(|(_, lane)| (lane.tier, lane.path.arrival_after(size, now)))?;
+        if !self.may_take(candidate) {
+            return None;
+        }
         let delay = candidate.path.arrival_after(size, now);
-        let quicker = |lane: &Lane| delay_of(lane).is_some_and(|d| Some(d) < delay_of(candidate));
+        let quicker = |lane: &Lane| {
+            lane.tier <= candidate.tier && delay_of(lane).is_some_and(|d| Some(d) < delay_of(candidate))
+        };
         let rate: Bitrate =
             self.usable().filter(|(_, l)| quicker(l)).map(|(_, l)| l.path.delivery_rate()).sum();
         let Some(quickest) = self.usable().filter(|(_, l)| quicker(l)).filter_map(|(_, l)| delay_of(l)).min()
@@ -87,7 +92,7 @@ impl Session {
             return None;
         }
         self.usable()
-            .filter(|(index, lane)| *index != first && lane.path.send_budget(now) > 0)
+            .filter(|(index, lane)| *index != first && lane.takes_copies() && lane.path.send_budget(now) > 0)
             .min_by_key(|(_, lane)| lane.path.arrival_after(0, now))
             .map(|(index, _)| index)
     }
@@ -98,7 +103,7 @@ impl Session {
             .lanes
             .iter()
             .enumerate()
-            .filter(|(index, lane)| *index != first && lane.is_active())
+            .filter(|(index, lane)| *index != first && lane.is_active() && lane.takes_copies())
             .map(|(index, lane)| (lane.path.arrival_after(0, now), index))
             .collect();
         others.sort_unstable();
@@ -108,10 +113,10 @@ impl Session {
     /// How patient the ingress queue is: a flow may have as much backlog as it takes to use the slowest useful path, and what its
     /// own congestion control needs to stay busy after a loss.
     pub(super) fn codel_params(&self) -> CodelParams {
-        let delays = self.usable().filter_map(|(_, lane)| delay_of(lane));
+        let delays = self.in_reach().filter_map(delay_of);
         let (low, high) = delays.fold((i64::MAX, i64::MIN), |(low, high), d| (low.min(d), high.max(d)));
         let spread = Duration::from_micros(high.saturating_sub(low).clamp(0, 1_000_000) as u64);
-        let rtt = self.usable().map(|(_, lane)| lane.path.rtt().smoothed()).max().unwrap_or_default();
+        let rtt = self.in_reach().map(|lane| lane.path.rtt().smoothed()).max().unwrap_or_default();
         CodelParams {
             target: Duration::from_millis(15) + spread + rtt / 2,
             interval: Duration::from_millis(100).max((rtt + spread) * 2),

@@ -134,9 +134,12 @@ impl Session {
                 if let Some(allowance) = &mut lane.allowance {
                     *allowance -= INITIATION_LEN as u64;
                 }
-                self.send_packet(index, CHALLENGE_ROOM, out, now, |_, w| {
+                self.send_packet(index, CHALLENGE_ROOM, out, now, |session, w| {
                     let written = here.is_none_or(|(token, _)| w.path_response(token))
                         && challenge.is_none_or(|token| w.path_challenge(token));
+                    if let Some(policy) = session.lanes[index].policy().filter(|_| challenge.is_some()) {
+                        w.link_policy(&policy);
+                    }
                     w.padding_to(CHALLENGE_ROOM);
                     written.then_some((true, Content::default()))
                 });
@@ -511,6 +514,7 @@ fn write_control(writer: &mut Writer<'_>, control: Control) -> bool {
     match control {
         Control::Mode { sequence, mode } => writer.mode(sequence, mode),
         Control::Status(status) => writer.path_status(&status),
+        Control::Policy(policy) => writer.link_policy(&policy),
         Control::PathClose(path) => writer.path_close(path),
         Control::Skip { flow, first, count } => writer.skip(flow, first as u32, count),
     }

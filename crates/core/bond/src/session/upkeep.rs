@@ -1,6 +1,7 @@
 //! What time demands: deadlines, path states, giving up, demotion.
 
 use super::content::{Control, Item};
+use super::priority::Tier;
 use super::send::SHORT_CHALLENGE;
 use super::{Delivery, Lane, Outlet, Session, SessionEvent};
 use crate::types::PathChange;
@@ -138,7 +139,9 @@ impl Session {
         let traffic = if now.since(self.last_data) < TRAFFIC { Traffic::Bulk } else { Traffic::Idle };
         let pto = self.lanes.iter().map(|lane| lane.path.rtt().pto()).max().unwrap_or_default();
         self.keys.set_old_key_life((pto * 3).clamp(Duration::from_secs(1), Duration::from_secs(10)));
+        self.watch_priorities(now);
         for index in 0..self.lanes.len() {
+            let traffic = if self.lanes[index].tier == Tier::Standby { Traffic::Idle } else { traffic };
             self.lanes[index].path.set_traffic(traffic, now);
             self.judge(index, now);
             let lane = &mut self.lanes[index];
@@ -190,6 +193,8 @@ impl Session {
             return;
         }
         lane.state = to;
+        self.assign_tiers(now);
+        let lane = &mut self.lanes[index];
         let change = PathChange { path: lane.id, link: lane.route.link, from, to };
         self.events.push_back(SessionEvent::Path(change));
         if from == PathState::Active {

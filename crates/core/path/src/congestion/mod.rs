@@ -124,8 +124,15 @@ impl Congestion {
         }
     }
 
+    /// What may be counted on: the estimate, or the ceiling where that is less.
     pub(crate) fn bandwidth(&self) -> f64 {
-        self.bandwidth.get()
+        let rate = self.bandwidth.get();
+        self.ceiling.map_or(rate, |ceiling| rate.min(ceiling))
+    }
+
+    /// Whether it is the ceiling that holds the pace back.
+    pub(crate) fn at_ceiling(&self) -> bool {
+        self.ceiling.is_some_and(|ceiling| self.pacing_rate() >= ceiling)
     }
 
     pub(crate) fn set_packet(&mut self, packet: usize) {
@@ -246,6 +253,11 @@ impl Congestion {
             let restless = (delay.unrest() * 50).min(phase::MAX_RESTLESS_SPAN);
             self.span = self.pipe.clamp(phase::MIN_SPAN, phase::MAX_SPAN).max(restless);
         }
+    }
+
+    /// The path carries data again after it has stood by: what is remembered is old, or was learnt from a trickle.
+    pub(crate) fn on_rejoined(&mut self, now: Timestamp) {
+        self.enter_startup(now);
     }
 
     /// The path is back after having been silent for `outage`.

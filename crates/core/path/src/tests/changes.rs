@@ -97,4 +97,13 @@ fn a_rate_limit_is_a_ceiling() {
     run.run_until(at(5_000));
     let goodput = run.goodput(at(1_000), at(5_000));
     assert!((9.0..=10.2).contains(&goodput), "{goodput}");
+    assert!(run.sender.delivery_rate() <= Bitrate::from_mbps(10.0));
+    run.sender.set_rate_limit(Some(Bitrate::from_mbps(4.0)), at(5_000));
+    run.run_until(at(8_000));
+    let goodput = run.goodput(at(6_000), at(8_000));
+    assert!((3.6..=4.1).contains(&goodput), "lowered: {goodput}");
+    run.sender.set_rate_limit(None, at(8_000));
+    run.run_until(at(14_000));
+    let goodput = run.goodput(at(12_000), at(14_000));
+    assert!(goodput >= 42.0, "lifted: {goodput}");
 }

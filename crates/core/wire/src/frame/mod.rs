@@ -11,6 +11,7 @@
 mod ack;
 mod parity;
 mod parse;
+mod policy;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -24,6 +25,7 @@ pub use parity::{
     MAX_PARITY_MASK, MAX_RECOVERED, PARITY_HEADER, Parity, ParityPart, RECOVERED_MAX, Recovered,
 };
 pub use parse::Frames;
+pub use policy::{LinkPolicy, LinkPriority};
 pub use writer::Writer;
 
 /// The most ranges of an ACK, the first included.
@@ -53,6 +55,8 @@ pub const REKEY_MAX: usize = 1 + 8 + 32;
 pub const SKIP_MAX: usize = 1 + 2 + 3 + 4;
 /// The most bytes of a MODE.
 pub const MODE_MAX: usize = 1 + 8 + 1;
+/// The most bytes of a LINK_POLICY.
+pub const LINK_POLICY_MAX: usize = 1 + 1 + 8 + 1 + 8;
 /// Bytes before the payload of a DATA frame that is whole and runs to the end of its packet.
 pub const DATA_HEADER_MIN: usize = 1 + 2 + 3;
 /// Bytes that a length adds to the header of a DATA frame; the last frame of a packet needs none.
@@ -76,6 +80,7 @@ const SKIP: u8 = 0x0a;
 const MODE: u8 = 0x0b;
 const PARITY: u8 = 0x0d;
 const RECOVERED: u8 = 0x0e;
+const LINK_POLICY: u8 = 0x0c;
 const DATA: u8 = 0x10;
 const DATA_LAST: u8 = 0x17;
 const DATA_LENGTH_BIT: u8 = 0b001;
@@ -143,6 +148,8 @@ pub enum Frame<'a> {
     Parity(Parity<'a>),
     /// Packets that were found so (FEC-3).
     Recovered(Recovered<'a>),
+    /// How the client wants a path to be used (PATH-8).
+    LinkPolicy(LinkPolicy),
     /// An inner packet, or a fragment of one.
     Data(Data<'a>),
 }

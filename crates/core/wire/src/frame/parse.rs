@@ -1,10 +1,10 @@
-use bondwire_units::PathId;
+use bondwire_units::{Bitrate, PathId};
 
 use super::{
     ACK, Ack, CLOSE, DATA, DATA_FRAGMENT_BIT, DATA_LAST, DATA_LENGTH_BIT, DATA_ORDERED_BIT, Data, Fragment,
-    Frame, LAST_FRAGMENT_BIT, MAX_CLOSE_TEXT, MAX_FRAGMENTS, MODE, PADDING, PARITY, PATH_CHALLENGE,
-    PATH_CLOSE, PATH_RESPONSE, PATH_STATUS, PING, Parity, PathState, PathStatus, RECOVERED, REKEY_REQUEST,
-    REKEY_RESPONSE, Recovered, SKIP, SKIPPABLE,
+    Frame, LAST_FRAGMENT_BIT, LINK_POLICY, LinkPolicy, LinkPriority, MAX_CLOSE_TEXT, MAX_FRAGMENTS, MODE,
+    PADDING, PARITY, PATH_CHALLENGE, PATH_CLOSE, PATH_RESPONSE, PATH_STATUS, PING, Parity, PathState,
+    PathStatus, RECOVERED, REKEY_REQUEST, REKEY_RESPONSE, Recovered, SKIP, SKIPPABLE,
 };
 use crate::error::{Malformed, Violation, WireError};
 use crate::params::{CloseCode, Mode};
@@ -85,6 +85,7 @@ fn decode<'a>(kind: u8, reader: &mut Reader<'a>) -> Result<Frame<'a>, WireError>
         }
         PARITY => Frame::Parity(Parity::decode(reader)?),
         RECOVERED => Frame::Recovered(Recovered::decode(reader)?),
+        LINK_POLICY => Frame::LinkPolicy(link_policy(reader)?),
         DATA..=DATA_LAST => Frame::Data(data(kind, reader)?),
         unknown => return Err(Violation::UnknownFrame(unknown).into()),
     })
@@ -97,6 +98,20 @@ fn path_status(reader: &mut Reader<'_>) -> Result<PathStatus, WireError> {
         sequence: reader.varint(WHAT)?,
         state: PathState::from_byte(reader.u8(WHAT)?).ok_or(Violation::OutOfBounds("the state of a path"))?,
         loss: reader.u16(WHAT)?,
+    })
+}
+
+fn link_policy(reader: &mut Reader<'_>) -> Result<LinkPolicy, WireError> {
+    const WHAT: &str = "a LINK_POLICY";
+    Ok(LinkPolicy {
+        path: PathId(reader.u8(WHAT)?),
+        sequence: reader.varint(WHAT)?,
+        priority: LinkPriority::from_byte(reader.u8(WHAT)?)
+            .ok_or(Violation::OutOfBounds("the priority of a path"))?,
+        ceiling: match reader.varint(WHAT)? {
+            0 => None,
+            bps => Some(Bitrate::from_bps(bps)),
+        },
     })
 }
 

@@ -61,6 +61,14 @@ fn control() -> impl Strategy<Value = Frame<'static>> {
             count
         }),
         (number(), mode).prop_map(|(sequence, mode)| Frame::Mode { sequence, mode }),
+        (any::<u8>(), number(), 0usize..3, proptest::option::of(1..=varint::MAX)).prop_map(
+            |(path, sequence, priority, bps)| Frame::LinkPolicy(LinkPolicy {
+                path: PathId(path),
+                sequence,
+                priority: LinkPriority::ALL[priority],
+                ceiling: bps.map(bondwire_units::Bitrate::from_bps),
+            })
+        ),
     ]
 }
 
@@ -81,6 +89,7 @@ fn promised(frame: &Frame<'_>) -> RangeInclusive<usize> {
             len..=len
         }
         Frame::Recovered(_) => 1..=RECOVERED_MAX,
+        Frame::LinkPolicy(_) => 1..=LINK_POLICY_MAX,
         Frame::Data(data) => DATA_HEADER_MIN + data.payload.len()..=DATA_HEADER_MAX + data.payload.len(),
     }
 }
@@ -184,6 +193,7 @@ fn values_out_of_bounds_are_refused() {
     for (bytes, what) in [
         (&[PATH_STATUS, 0, 0, 3, 0, 0][..], "the state of a path"),
         (&[MODE, 0, 0], "the mode"),
+        (&[LINK_POLICY, 0, 1, 3, 0], "the priority of a path"),
         (&[SKIP, 0, 0, 0, 0, 0, 0], "the count of a SKIP"),
         (&[SKIP, 0, 0, 0, 0, 0, 0x80, 1, 0, 0], "the count of a SKIP"),
         (&[DATA | DATA_FRAGMENT_BIT, 0, 0, 0, 0, 0, 8, 1], "the index of a fragment"),

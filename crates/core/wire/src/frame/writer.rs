@@ -4,9 +4,9 @@ use bondwire_units::PathId;
 
 use super::{
     ACK, CLOSE, DATA, DATA_FRAGMENT_BIT, DATA_LENGTH_BIT, DATA_ORDERED_BIT, Data, Fragment, Frame,
-    LAST_FRAGMENT_BIT, MAX_ACK_RANGES, MAX_CLOSE_TEXT, MAX_FRAGMENTS, MAX_PARITY_MASK, MAX_RECOVERED, MODE,
-    PADDING, PARITY, PATH_CHALLENGE, PATH_CLOSE, PATH_RESPONSE, PATH_STATUS, PING, Parity, ParityPart,
-    PathStatus, RECOVERED, REKEY_REQUEST, REKEY_RESPONSE, SKIP,
+    LAST_FRAGMENT_BIT, LINK_POLICY, LinkPolicy, MAX_ACK_RANGES, MAX_CLOSE_TEXT, MAX_FRAGMENTS,
+    MAX_PARITY_MASK, MAX_RECOVERED, MODE, PADDING, PARITY, PATH_CHALLENGE, PATH_CLOSE, PATH_RESPONSE,
+    PATH_STATUS, PING, Parity, ParityPart, PathStatus, RECOVERED, REKEY_REQUEST, REKEY_RESPONSE, SKIP,
 };
 use crate::params::{CloseCode, Mode};
 use crate::reader::fitting;
@@ -194,6 +194,17 @@ impl<'a> Writer<'a> {
         })
     }
 
+    /// LINK_POLICY. A ceiling is cut to what a varint holds.
+    pub fn link_policy(&mut self, policy: &LinkPolicy) -> bool {
+        let ceiling = policy.ceiling.map_or(0, |rate| rate.as_bps().clamp(1, varint::MAX));
+        self.whole(|w| {
+            w.put(&[LINK_POLICY, policy.path.0])?;
+            w.put_varint(policy.sequence)?;
+            w.put(&[policy.priority.to_byte()])?;
+            w.put_varint(ceiling)
+        })
+    }
+
     /// MODE.
     pub fn mode(&mut self, sequence: u64, mode: Mode) -> bool {
         self.whole(|w| {
@@ -300,6 +311,7 @@ impl<'a> Writer<'a> {
                 let numbers: Vec<u32> = recovered.numbers().collect();
                 self.recovered(recovered.path, numbers.into_iter())
             }
+            Frame::LinkPolicy(policy) => self.link_policy(policy),
             Frame::Data(data) => self.data(data, true),
         }
     }
