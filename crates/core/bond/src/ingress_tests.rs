@@ -20,12 +20,13 @@ fn udp(port: u16, len: usize) -> Vec<u8> {
 }
 
 fn push(ingress: &mut Ingress, pool: &mut Pool, packet: &[u8], now: Timestamp) {
-    ingress.push(packet, &parse(packet).unwrap(), pool, now);
+    let mut streams = Streams::new(true);
+    ingress.push(packet, &parse(packet).unwrap(), &mut streams, Mode::Speed, pool, now);
 }
 
 fn take(ingress: &mut Ingress, pool: &mut Pool, now: Timestamp) -> Option<Queued> {
-    ingress.peek(pool, now)?;
-    ingress.pop()
+    let head = ingress.peek(pool, now)?;
+    ingress.pop(head)
 }
 
 #[test]

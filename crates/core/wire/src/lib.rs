@@ -22,7 +22,7 @@ mod reader;
 pub mod varint;
 
 pub use error::{Malformed, Violation, WireError};
-pub use frame::{Ack, Data, Fragment, Frame, Frames, PathState, PathStatus, Writer};
+pub use frame::{Ack, Data, FlowClassFrame, Fragment, Frame, Frames, PathState, PathStatus, Writer};
 pub use header::{
     DataHeader, DatagramKind, HEADER_LEN, INITIATION_LEN, TAG_LEN, VERSION, classify, expand_packet_number,
     expand_sequence,

@@ -1,6 +1,7 @@
 //! A path of a session with what the bond keeps beside it: where it leads, whether that is proven, and what waits to be sent on it.
 
 use super::content::Content;
+use super::realtime::Room;
 use crate::meter::Meter;
 use crate::store::StoreId;
 use crate::types::{PathStatus, Route};
@@ -106,6 +107,8 @@ pub(crate) struct Lane {
     pub(crate) link_down: bool,
     /// The peer hears nothing of us here, or doubts its own way: acknowledgements take another path.
     pub(crate) doubted: bool,
+    /// What bulk leaves to real-time flows.
+    pub(crate) room: Room,
     /// The packet that is being built probes for this MTU.
     pub(crate) mtu_probe: Option<usize>,
 }
@@ -143,6 +146,7 @@ impl Lane {
             status_told: 0,
             link_down: false,
             doubted: false,
+            room: Room::default(),
             mtu_probe: None,
         }
     }

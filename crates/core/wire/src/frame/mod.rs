@@ -15,6 +15,7 @@ mod tests;
 mod writer;
 
 use bondwire_units::PathId;
+use core::net::IpAddr;
 
 use crate::params::{CloseCode, Mode};
 
@@ -49,6 +50,8 @@ pub const REKEY_MAX: usize = 1 + 8 + 32;
 pub const SKIP_MAX: usize = 1 + 2 + 3 + 4;
 /// The most bytes of a MODE.
 pub const MODE_MAX: usize = 1 + 8 + 1;
+/// The most bytes of a FLOW_CLASS.
+pub const FLOW_CLASS_MAX: usize = 1 + 1 + 1 + 1 + 2 + 2 + 16 + 16;
 /// Bytes before the payload of a DATA frame that is whole and runs to the end of its packet.
 pub const DATA_HEADER_MIN: usize = 1 + 2 + 3;
 /// Bytes that a length adds to the header of a DATA frame; the last frame of a packet needs none.
@@ -70,6 +73,7 @@ const REKEY_REQUEST: u8 = 0x08;
 const REKEY_RESPONSE: u8 = 0x09;
 const SKIP: u8 = 0x0a;
 const MODE: u8 = 0x0b;
+const FLOW_CLASS: u8 = 0x0f;
 const DATA: u8 = 0x10;
 const DATA_LAST: u8 = 0x17;
 const DATA_LENGTH_BIT: u8 = 0b001;
@@ -133,6 +137,8 @@ pub enum Frame<'a> {
         /// The mode.
         mode: Mode,
     },
+    /// How the client sees an inner flow (FLOW-1).
+    FlowClass(FlowClassFrame),
     /// An inner packet, or a fragment of one.
     Data(Data<'a>),
 }
@@ -157,6 +163,19 @@ pub struct Data<'a> {
     pub fragment: Option<Fragment>,
     /// The bytes; never empty.
     pub payload: &'a [u8],
+}
+
+/// How the client sees an inner flow, in both of its directions (FLOW-1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowClassFrame {
+    /// 0 says nothing (any more), 1 real-time, 2 bulk, 3 neither; others are taken for 0.
+    pub class: u8,
+    /// The number of the transport protocol.
+    pub protocol: u8,
+    /// The client's end, address and port.
+    pub client: (IpAddr, u16),
+    /// The other end; of the same family.
+    pub remote: (IpAddr, u16),
 }
 
 /// Which part of an inner packet a DATA frame carries (DATA-5).

@@ -1,10 +1,13 @@
 use bondwire_units::PathId;
 
 use super::{
-    ACK, Ack, CLOSE, DATA, DATA_FRAGMENT_BIT, DATA_LAST, DATA_LENGTH_BIT, DATA_ORDERED_BIT, Data, Fragment,
-    Frame, LAST_FRAGMENT_BIT, MAX_CLOSE_TEXT, MAX_FRAGMENTS, MODE, PADDING, PATH_CHALLENGE, PATH_CLOSE,
-    PATH_RESPONSE, PATH_STATUS, PING, PathState, PathStatus, REKEY_REQUEST, REKEY_RESPONSE, SKIP, SKIPPABLE,
+    ACK, Ack, CLOSE, DATA, DATA_FRAGMENT_BIT, DATA_LAST, DATA_LENGTH_BIT, DATA_ORDERED_BIT, Data, FLOW_CLASS,
+    FlowClassFrame, Fragment, Frame, LAST_FRAGMENT_BIT, MAX_CLOSE_TEXT, MAX_FRAGMENTS, MODE, PADDING,
+    PATH_CHALLENGE, PATH_CLOSE, PATH_RESPONSE, PATH_STATUS, PING, PathState, PathStatus, REKEY_REQUEST,
+    REKEY_RESPONSE, SKIP, SKIPPABLE,
 };
+use core::net::IpAddr;
+
 use crate::error::{Malformed, Violation, WireError};
 use crate::params::{CloseCode, Mode};
 use crate::reader::{Reader, text};
@@ -82,9 +85,22 @@ fn decode<'a>(kind: u8, reader: &mut Reader<'a>) -> Result<Frame<'a>, WireError>
             let mode = Mode::from_byte(reader.u8("a MODE")?).ok_or(Violation::OutOfBounds("the mode"))?;
             Frame::Mode { sequence, mode }
         }
+        FLOW_CLASS => Frame::FlowClass(flow_class(reader)?),
         DATA..=DATA_LAST => Frame::Data(data(kind, reader)?),
         unknown => return Err(Violation::UnknownFrame(unknown).into()),
     })
+}
+
+fn flow_class(reader: &mut Reader<'_>) -> Result<FlowClassFrame, WireError> {
+    const WHAT: &str = "a FLOW_CLASS";
+    let (class, protocol, version) = (reader.u8(WHAT)?, reader.u8(WHAT)?, reader.u8(WHAT)?);
+    let (client_port, remote_port) = (reader.u16(WHAT)?, reader.u16(WHAT)?);
+    let (client, remote) = match version {
+        4 => (IpAddr::from(reader.array::<4>(WHAT)?), IpAddr::from(reader.array::<4>(WHAT)?)),
+        6 => (IpAddr::from(reader.array::<16>(WHAT)?), IpAddr::from(reader.array::<16>(WHAT)?)),
+        _ => return Err(Violation::OutOfBounds("the IP version of a FLOW_CLASS").into()),
+    };
+    Ok(FlowClassFrame { class, protocol, client: (client, client_port), remote: (remote, remote_port) })
 }
 
 fn path_status(reader: &mut Reader<'_>) -> Result<PathStatus, WireError> {

@@ -39,6 +39,16 @@ fn ranges() -> impl Strategy<Value = Vec<RangeInclusive<u64>>> {
     })
 }
 
+fn flow_class() -> impl Strategy<Value = Frame<'static>> {
+    let ends = prop_oneof![
+        any::<([u8; 4], [u8; 4])>().prop_map(|(a, b)| (IpAddr::from(a), IpAddr::from(b))),
+        any::<([u8; 16], [u8; 16])>().prop_map(|(a, b)| (IpAddr::from(a), IpAddr::from(b))),
+    ];
+    (any::<(u8, u8, u16, u16)>(), ends).prop_map(|((class, protocol, port, other), (client, remote))| {
+        Frame::FlowClass(FlowClassFrame { class, protocol, client: (client, port), remote: (remote, other) })
+    })
+}
+
 fn control() -> impl Strategy<Value = Frame<'static>> {
     let state = prop_oneof![Just(PathState::Usable), Just(PathState::Standby), Just(PathState::NotUsable)];
     let path = any::<u8>().prop_map(PathId);
@@ -61,6 +71,7 @@ fn control() -> impl Strategy<Value = Frame<'static>> {
             count
         }),
         (number(), mode).prop_map(|(sequence, mode)| Frame::Mode { sequence, mode }),
+        flow_class(),
     ]
 }
 
@@ -76,6 +87,7 @@ fn promised(frame: &Frame<'_>) -> RangeInclusive<usize> {
         Frame::RekeyRequest { .. } | Frame::RekeyResponse { .. } => 1..=REKEY_MAX,
         Frame::Skip { .. } => 1..=SKIP_MAX,
         Frame::Mode { .. } => 1..=MODE_MAX,
+        Frame::FlowClass(_) => 1..=FLOW_CLASS_MAX,
         Frame::Data(data) => DATA_HEADER_MIN + data.payload.len()..=DATA_HEADER_MAX + data.payload.len(),
     }
 }
