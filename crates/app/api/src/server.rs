@@ -13,7 +13,7 @@ use axum::{Json, Router};
 use tokio::sync::oneshot;
 
 use crate::listener::{BoundSocket, OwnerListener, bind_socket};
-use crate::{Clients, Fault, FaultKind, Info, Mode, ModeAnswer, ModeChange, Status};
+use crate::{Clients, Fault, FaultKind, Info, Mode, ModeAnswer, ModeChange, Status, Streams};
 
 /// The greatest body of a request, in bytes.
 pub const MAX_BODY: usize = 16 * 1024;
@@ -30,6 +30,8 @@ pub trait Control: Send + Sync + 'static {
     /// # Errors
     /// On a client, which has none.
     fn clients(&self) -> Result<Clients, Fault>;
+    /// The real-time flows.
+    fn streams(&self) -> Streams;
     /// Changes the mode of the session.
     ///
     /// # Errors
@@ -100,6 +102,7 @@ fn router(control: Shared) -> Router {
         .route("/v1/info", get(|State(control): State<Shared>| async move { Json(control.info()) }))
         .route("/v1/status", get(|State(control): State<Shared>| async move { Json(control.status()) }))
         .route("/v1/clients", get(|State(control): State<Shared>| async move { answer(control.clients()) }))
+        .route("/v1/streams", get(|State(control): State<Shared>| async move { Json(control.streams()) }))
         .route("/v1/mode", put(set_mode))
         .route("/v1/down", post(down))
         .fallback(|| async {

@@ -78,6 +78,8 @@ pub(crate) enum Command {
     Down(commands::down::Args),
     /// Show how a running bondwire stands
     Status(commands::status::Args),
+    /// List the real-time flows: calls, games, live video
+    Streams(commands::streams::Args),
     /// Change how packets are spread over the links
     Mode(commands::mode::Args),
 }

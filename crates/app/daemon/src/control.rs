@@ -6,7 +6,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bondwire_api::{Clients, Control, Fault, Info, Mode, ModeAnswer, Role, Status};
+use bondwire_api::{Clients, Control, Fault, Info, Mode, ModeAnswer, Role, Status, Streams};
 
 use crate::wake::Waker;
 
@@ -25,6 +25,7 @@ pub(crate) struct Meeting {
 struct Shared {
     status: Status,
     clients: Clients,
+    streams: Streams,
     mode: Option<Mode>,
     stop: bool,
 }
@@ -33,7 +34,13 @@ impl Meeting {
     /// A place with this first status.
     pub(crate) fn new(status: Status, waker: Waker) -> Self {
         let role = status.role;
-        let shared = Shared { status, clients: Clients::default(), mode: None, stop: false };
+        let shared = Shared {
+            status,
+            clients: Clients::default(),
+            streams: Streams::default(),
+            mode: None,
+            stop: false,
+        };
         Self { role, waker, shared: Mutex::new(shared) }
     }
 
@@ -45,6 +52,11 @@ impl Meeting {
     /// Shows a new list of clients.
     pub(crate) fn publish_clients(&self, clients: Clients) {
         self.lock().clients = clients;
+    }
+
+    /// Shows the real-time flows as they are now.
+    pub(crate) fn publish_streams(&self, streams: Streams) {
+        self.lock().streams = streams;
     }
 
     /// The mode that was asked for since the last call.
@@ -81,6 +93,10 @@ impl Control for Meeting {
                 "ask the server: `bondwire server clients` there",
             )),
         }
+    }
+
+    fn streams(&self) -> Streams {
+        self.lock().streams.clone()
     }
 
     fn set_mode(&self, mode: Mode) -> Result<ModeAnswer, Fault> {

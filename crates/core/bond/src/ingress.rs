@@ -42,6 +42,10 @@ const BULK_UNTIL: Duration = Duration::from_secs(5);
 const BULK_PAUSE: Duration = Duration::from_millis(400);
 /// A packet that finds others waiting for so long finds backlog; what is gone sooner is a burst, such as a frame of a video.
 const BULK_WAIT: Duration = Duration::from_millis(5);
+/// Where the paths lose packets a transfer is held down by that and has no backlog: there one counts as bulk of which this share of the
+/// packets has full size, with at most so many microseconds between two in the mean.
+const BULK_FULL: f32 = 0.8;
+const BULK_GAP: f32 = 25_000.0;
 /// The mean size from which on packets are large, in bytes.
 const BULK_SIZE: f32 = 900.0;
 /// The burst in which real-time flows may exceed their share of the bond, as time at that share.
@@ -126,18 +130,31 @@ struct Bulk {
     since: Option<Timestamp>,
     /// When a packet last found others waiting.
     last: Timestamp,
-    /// The mean size of its packets.
+    /// The mean size of its packets, the greatest one lately, and the share of those that are as large.
     size: f32,
+    greatest: f32,
+    full: f32,
+    /// The mean gap between packets in microseconds, and when the last one came.
+    gap: f32,
+    seen: Timestamp,
 }
 
 impl Bulk {
-    /// A packet of `size` bytes comes behind others of which the first has `waited`.
-    fn on_packet(&mut self, size: usize, waited: Duration, now: Timestamp) {
-        self.size += (size as f32 - self.size) / 16.0;
+    /// A packet of `size` bytes comes behind others of which the first has `waited`. `lossy`: the paths lose packets.
+    fn on_packet(&mut self, size: usize, waited: Duration, lossy: bool, now: Timestamp) {
+        let size = size as f32;
+        self.size += (size - self.size) / 16.0;
+        self.greatest = size.max(self.greatest * 0.999);
+        let full = if size >= self.greatest * 0.98 { 1.0 } else { 0.0 };
+        self.full += (full - self.full) / 32.0;
+        let gap = now.since(self.seen).as_secs_f32() * 1e6;
+        self.gap += (gap.min(1e6) - self.gap) / 32.0;
+        self.seen = now;
         if now.since(self.last) > BULK_PAUSE {
             self.since = None;
         }
-        if waited >= BULK_WAIT {
+        let held_down = lossy && self.full >= BULK_FULL && self.gap <= BULK_GAP;
+        if waited >= BULK_WAIT || held_down {
             self.since.get_or_insert(now);
             self.last = now;
         }
@@ -185,6 +202,8 @@ pub(crate) struct Ingress {
     urgent_credit: f64,
     urgent_rate: f64,
     urgent_at: Timestamp,
+    /// The paths lose packets.
+    lossy: bool,
     new: VecDeque<u16>,
     old: VecDeque<u16>,
     hand: [usize; 2],
@@ -204,6 +223,7 @@ impl Ingress {
             urgent_credit: 0.0,
             urgent_rate: URGENT_LEAST,
             urgent_at: Timestamp::ZERO,
+            lossy: false,
             new: VecDeque::new(),
             old: VecDeque::new(),
             hand: [0, 0],
@@ -238,8 +258,9 @@ impl Ingress {
             .count()
     }
 
-    /// Tells what the bond can send: real-time flows go first with half of that.
-    pub(crate) fn set_rate(&mut self, rate: Bitrate) {
+    /// Tells what the bond can send, of which real-time flows go first with half, and whether its paths lose packets.
+    pub(crate) fn set_paths(&mut self, rate: Bitrate, lossy: bool) {
+        self.lossy = lossy;
         self.urgent_rate = (rate.as_bps() as f64 / 16.0).max(URGENT_LEAST);
     }
 
@@ -412,7 +433,7 @@ impl Ingress {
         let (stream, standing) = streams.on_queued(flow.stream, packet, info, mode, now);
         flow.stream = stream;
         let waited = flow.queue.front().map_or(Duration::ZERO, |(since, _)| now.since(*since));
-        flow.bulk.on_packet(packet.len(), waited, now);
+        flow.bulk.on_packet(packet.len(), waited, self.lossy, now);
         let class = match standing {
             Standing::RealTime(_) => FlowClass::RealTime,
             Standing::Bulk => FlowClass::Stream,

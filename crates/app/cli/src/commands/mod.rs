@@ -6,4 +6,5 @@ pub(crate) mod join;
 pub(crate) mod mode;
 pub(crate) mod server;
 pub(crate) mod status;
+pub(crate) mod streams;
 pub(crate) mod up;

@@ -16,6 +16,7 @@ fn help_texts() {
         ("help-up.txt", &["up", "--help"]),
         ("help-down.txt", &["down", "--help"]),
         ("help-status.txt", &["status", "--help"]),
+        ("help-streams.txt", &["streams", "--help"]),
         ("help-mode.txt", &["mode", "--help"]),
     ] {
         let ran = Ran::from(bondwire(args).output().expect("it runs"));
@@ -44,6 +45,7 @@ fn every_command_accepts_the_three_places() {
         &["up"],
         &["down"],
         &["status"],
+        &["streams"],
         &["mode"],
     ] {
         let help = Ran::from(bondwire(command).arg("--help").output().expect("it runs")).stdout;

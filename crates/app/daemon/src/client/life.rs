@@ -303,6 +303,7 @@ impl Life {
                 let link = link.map_or("(gone)", |link| link.name.as_str());
                 tracing::info!("link `{link}`: {:?} -> {:?}", change.from, change.to);
             }
+            ClientEvent::Stream(change) => tracing::debug!("{}", crate::streams::explain(&change)),
             // The data plane keeps this one to itself.
             ClientEvent::TimestampUsed(_) => {}
         }
@@ -316,13 +317,9 @@ impl Life {
             let fault = self.silence_fault(silence);
             format!("{}\n{}", fault.what, fault.why)
         });
-        let status = self.view.status(
-            self.config.mode,
-            status.as_ref().map(|status| &status.bond),
-            &links,
-            &self.used,
-            reason,
-        );
+        let bond = status.as_ref().map(|status| &status.bond);
+        self.meeting.publish_streams(self.view.streams(self.config.mode, bond, &links));
+        let status = self.view.status(self.config.mode, bond, &links, &self.used, reason);
         self.meeting.publish(status);
     }
 

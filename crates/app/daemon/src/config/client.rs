@@ -3,7 +3,7 @@
 use bondwire_api::Mode;
 use serde::Deserialize;
 
-use super::TunnelConfig;
+use super::{StreamsConfig, TunnelConfig};
 use crate::names::{Endpoint, InterfaceName};
 
 /// What a client may be told. Every key has a default.
@@ -18,6 +18,8 @@ pub struct ClientConfig {
     pub default_route: bool,
     /// Which links are used.
     pub links: LinksConfig,
+    /// What is real-time, and what is not.
+    pub streams: StreamsConfig,
     /// The tunnel's device.
     pub tunnel: TunnelConfig,
     /// Where the server is, when that is not where the invite said.
@@ -31,6 +33,7 @@ impl Default for ClientConfig {
             max_redundant: Copies(5),
             default_route: true,
             links: LinksConfig::default(),
+            streams: StreamsConfig::default(),
             tunnel: TunnelConfig::default(),
             server: ServerOverride::default(),
         }
@@ -82,7 +85,7 @@ pub(crate) const TEMPLATE: &str = r#"# bondwire, client. All keys are optional; 
 # Changes take effect at the next `bondwire up`. The keys of this client are in client.key.
 
 # How packets are spread: "speed", "streaming" or "redundant".
-# "streaming" does what "speed" does for now.
+# "streaming" is "speed" in which calls, games and live video go first (see [streams]).
 #mode = "streaming"
 
 # In mode "redundant": over how many links each packet goes at most (2 to 5).
@@ -95,6 +98,12 @@ pub(crate) const TEMPLATE: &str = r#"# bondwire, client. All keys are optional; 
 [links]
 # The interfaces to use. An empty list means all that have an address and a gateway.
 #use = ["eth0", "wlan0"]
+
+[streams]
+# Which flows are calls, games or live video is seen by how they behave. A rule decides otherwise; the first that matches wins.
+# What a rule names has to match: remote (address or network), port (either end's; also "5000-5010"), protocol ("udp"), dscp
+# (0 to 63, or "EF", "AF41" ...). Its class is "real-time", "bulk" or "default".
+#rules = [{ remote = "203.0.113.0/24", port = 9000, class = "real-time" }]
 
 [tunnel]
 # "tun", or "packet" for user namespaces without /dev/net/tun.
