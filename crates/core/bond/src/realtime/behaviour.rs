@@ -35,6 +35,8 @@ const STRICT: f32 = 0.35;
 /// What may come back to a flow that has nothing but its rhythm, as a share of its packets: reports. Acknowledgements are more: one for
 /// ten packets at the least (draft-ietf-quic-ack-frequency).
 const REPORTS: f32 = 1.0 / 16.0;
+/// So many a second may come back in any case: reports and what keeps a NAT open.
+const REPORTS_LEAST: f32 = 12.5;
 /// For how long a STUN message speaks for a flow: agents repeat them every few seconds (RFC 7675 asks for 15 s at least).
 const STUN_LASTS: Duration = Duration::from_secs(30);
 
@@ -147,7 +149,7 @@ impl Behaviour {
             }
         }
         let clock = |one: &Measure, other: &Measure| {
-            lively(one) && one.even && one.spread <= STRICT && other.rate <= one.rate * REPORTS
+            lively(one) && one.even && one.spread <= STRICT && other.rate <= (one.rate * REPORTS).max(REPORTS_LEAST)
         };
         (clock(&out, &back) || clock(&back, &out)).then_some(StreamReason::Rhythm)
     }
