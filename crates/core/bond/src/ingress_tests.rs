@@ -20,7 +20,7 @@ fn udp(port: u16, len: usize) -> Vec<u8> {
 }
 
 fn push(ingress: &mut Ingress, pool: &mut Pool, packet: &[u8], now: Timestamp) {
-    let mut streams = Streams::new(true);
+    let mut streams = Streams::new();
     ingress.push(packet, &parse(packet).unwrap(), &mut streams, Mode::Speed, pool, now);
 }
 

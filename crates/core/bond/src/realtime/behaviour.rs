@@ -149,7 +149,10 @@ impl Behaviour {
             }
         }
         let clock = |one: &Measure, other: &Measure| {
-            lively(one) && one.even && one.spread <= STRICT && other.rate <= (one.rate * REPORTS).max(REPORTS_LEAST)
+            lively(one)
+                && one.even
+                && one.spread <= STRICT
+                && other.rate <= (one.rate * REPORTS).max(REPORTS_LEAST)
         };
         (clock(&out, &back) || clock(&back, &out)).then_some(StreamReason::Rhythm)
     }

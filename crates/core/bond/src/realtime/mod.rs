@@ -1,7 +1,7 @@
 //! What is known of flows over UDP: which of them are *real-time* (calls, games, live video), which are *bulk*, and how they fare.
 //!
-//! A flow becomes real-time by what it says (its DSCP), by what the user says ([`Rules`]), by what the peer says (the client tells
-//! the server, docs/protocol.md, FLOW-1), or by how it behaves (`behaviour`): both directions are watched, each packet costs a few
+//! A flow becomes real-time by what it says (its DSCP), by what the user says ([`Rules`]), by what the peer says
+//! (docs/protocol.md, FLOW-1), or by how it behaves (`behaviour`): both directions are watched, each packet costs a few
 //! comparisons, and twice a second the last half second is judged. It keeps the class while it behaves so, and loses it some
 //! seconds after it stopped, or at once when it takes more than its share ([`Streams::on_misuse`]).
 //!

@@ -12,7 +12,7 @@ pub enum StreamReason {
     Dscp,
     /// A rule of the user's.
     Rule,
-    /// The client says so (docs/protocol.md, FLOW-1).
+    /// The other end says so (docs/protocol.md, FLOW-1).
     Peer,
     /// It is RTP or SRT.
     Format,

@@ -1,8 +1,9 @@
 //! The table of flows over UDP: how each of them stands, and why.
 //!
 //! One record for both directions, found by the key under which this end sends. Queues and arrivals keep its index and check the key,
-//! so that a packet of a known flow costs no search. A client announces to the server how its rules and its own judgement stand
-//! (docs/protocol.md, FLOW-1); a server takes that before its own judgement.
+//! so that a packet of a known flow costs no search. Each end announces to the other how its rules and its own judgement stand
+//! (docs/protocol.md, FLOW-1), and takes the other's word before its own judgement. What it was told it does not repeat, so that two ends
+//! cannot keep each other believing.
 //!
 //! Bounds: [`MAX_STREAMS`] records, at most [`MAX_CHANGES`] changes that nobody has fetched.
 
@@ -105,21 +106,19 @@ pub(crate) struct Streams {
     /// Records that are real-time now.
     real_time: Vec<u32>,
     rules: Rules,
-    announces: bool,
     hand: usize,
     announcements: VecDeque<u32>,
     changes: VecDeque<StreamChange>,
 }
 
 impl Streams {
-    /// No flow is known. `announces`: this is the client's end.
-    pub(crate) fn new(announces: bool) -> Self {
+    /// No flow is known.
+    pub(crate) fn new() -> Self {
         Self {
             records: Vec::new(),
             by_key: HashMap::new(),
             real_time: Vec::new(),
             rules: Rules::default(),
-            announces,
             hand: 0,
             announcements: VecDeque::new(),
             changes: VecDeque::new(),
@@ -187,9 +186,6 @@ impl Streams {
 
     /// The peer says how a flow stands; `key` is the one under which this end sends.
     pub(crate) fn on_told(&mut self, key: &FlowKey, code: u8, mode: Mode, now: Timestamp) {
-        if self.announces {
-            return;
-        }
         let index = self.index(NO_STREAM, key, now);
         self.records[index as usize].told = RuleClass::from_code(code);
         self.settle(index, mode, now);
@@ -383,11 +379,7 @@ impl Streams {
     fn settle(&mut self, index: u32, mode: Mode, now: Timestamp) {
         let record = &mut self.records[index as usize];
         let standing = record.judge(mode, now);
-        if self.announces
-            && mode == Mode::Streaming
-            && !record.announcing
-            && code_of(record) != record.announced
-        {
+        if mode == Mode::Streaming && !record.announcing && code_of(record) != record.announced {
             record.announcing = true;
             self.announcements.push_back(index);
         }
@@ -461,10 +453,6 @@ impl Record {
 
 /// What the peer is to be told of a record.
 fn code_of(record: &Record) -> u8 {
-    let word = match (record.rule, record.wanted(Mode::Streaming)) {
-        (Some(rule), _) => Some(rule),
-        (None, Standing::RealTime(_)) => Some(RuleClass::RealTime),
-        _ => None,
-    };
-    RuleClass::code(word)
+    let own = record.dscp_real_time || record.behaviour.reason().is_some();
+    RuleClass::code(record.rule.or(own.then_some(RuleClass::RealTime)))
 }

@@ -21,7 +21,7 @@ struct Lab {
 impl Lab {
     fn new(port: u16) -> Self {
         Self {
-            streams: Streams::new(true),
+            streams: Streams::new(),
             mode: Mode::Streaming,
             local: SocketAddrV4::new(Ipv4Addr::new(10, 99, 0, 2), 50_000),
             remote: SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 5), port),
@@ -307,9 +307,8 @@ fn rules_come_first_and_are_announced_once() {
 }
 
 #[test]
-fn a_server_takes_the_client_s_word() {
+fn the_peer_s_word_is_taken_and_not_repeated() {
     let mut lab = Lab::new(9_000);
-    lab.streams = Streams::new(false);
     let key = FlowKey {
         protocol: 17,
         src: (*lab.local.ip()).into(),
@@ -322,7 +321,7 @@ fn a_server_takes_the_client_s_word() {
     assert_eq!(lab.out(&[1; 1_200], 1_000), Standing::RealTime(StreamReason::Peer));
     lab.streams.on_told(&key, 0, lab.mode, now);
     assert_eq!(lab.out(&[1; 1_200], 2_000), Standing::Default);
-    assert_eq!(lab.streams.poll_announcement(), None, "a server announces nothing");
+    assert_eq!(lab.streams.poll_announcement(), None, "what one was told is not told back");
 }
 
 #[test]

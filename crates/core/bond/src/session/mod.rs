@@ -123,7 +123,7 @@ impl Session {
     /// A session under new keys, without paths.
     pub(crate) fn new(setup: SessionSetup, now: Timestamp) -> Self {
         let share = (setup.memory.get() / 4) as usize;
-        let mut streams = Streams::new(setup.role == Role::Client);
+        let mut streams = Streams::new();
         streams.set_rules(setup.rules);
         Self {
             role: setup.role,

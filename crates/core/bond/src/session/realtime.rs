@@ -232,18 +232,16 @@ impl Session {
         }
     }
 
-    /// The client says how it sees a flow (docs/protocol.md, FLOW-1).
+    /// The peer says how it sees a flow (docs/protocol.md, FLOW-1).
     pub(super) fn handle_flow_class(&mut self, frame: &FlowClassFrame, now: Timestamp) {
-        if self.role == Role::Client {
-            return;
-        }
         let key = FlowKey {
             protocol: frame.protocol,
-            src: frame.remote.0,
-            dst: frame.client.0,
-            src_port: frame.remote.1,
-            dst_port: frame.client.1,
+            src: frame.client.0,
+            dst: frame.remote.0,
+            src_port: frame.client.1,
+            dst_port: frame.remote.1,
         };
+        let key = if self.role == Role::Client { key } else { key.reversed() };
         self.streams.on_told(&key, frame.class, self.mode, now);
     }
 
@@ -251,6 +249,7 @@ impl Session {
     pub(super) fn write_flow_class(&mut self, writer: &mut Writer<'_>, control: Control) -> bool {
         let Control::FlowClass(index) = control else { return false };
         let Some((key, class)) = self.streams.announcement(index) else { return false };
+        let key = if self.role == Role::Client { key } else { key.reversed() };
         writer.flow_class(&FlowClassFrame {
             class,
             protocol: key.protocol,

@@ -137,7 +137,7 @@ pub enum Frame<'a> {
         /// The mode.
         mode: Mode,
     },
-    /// How the client sees an inner flow (FLOW-1).
+    /// How the sender sees an inner flow (FLOW-1).
     FlowClass(FlowClassFrame),
     /// An inner packet, or a fragment of one.
     Data(Data<'a>),
@@ -165,7 +165,7 @@ pub struct Data<'a> {
     pub payload: &'a [u8],
 }
 
-/// How the client sees an inner flow, in both of its directions (FLOW-1).
+/// How the sender sees an inner flow, in both of its directions (FLOW-1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowClassFrame {
     /// 0 says nothing (any more), 1 real-time, 2 bulk, 3 neither; others are taken for 0.
