@@ -59,11 +59,6 @@ fn live_video_keeps_its_delay_beside_a_download() {
             Direction::Down => world.network.client_status(now).streams,
         };
         assert_eq!(other.len(), 2, "the receiving end sees them too: {other:?}");
-        for (at, event) in world.network.log() {
-            if format!("{event:?}").contains("PathState") {
-                println!("{at} {event:?}");
-            }
-        }
         for (flow, rate) in [(video, 200.0), (small, 50.0)] {
             let (p50, p99, lost) = delays(&world, flow, 8_000, 19_000, rate);
             println!("{direction:?} {rate}/s: p50 {p50:.1} ms, p99 {p99:.1} ms, lost {lost:.4}");
