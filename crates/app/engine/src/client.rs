@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use bondwire_bond::{Client, ClientEvent, ClientStatus, DatagramBatch, LinkUp, Route};
+use bondwire_bond::{Client, ClientEvent, ClientStatus, DatagramBatch, LinkUp, Route, Rules};
 use bondwire_packet::PacketBatch;
 use bondwire_tun::Device;
 use bondwire_udp::{
@@ -53,6 +53,8 @@ pub enum ClientCommand {
     LinkRemoved(LinkId),
     /// Another mode.
     SetMode(Mode),
+    /// Other rules about flows.
+    SetRules(Rules),
 }
 
 /// What a client's data plane is made of.
@@ -247,6 +249,7 @@ impl Side for ClientSide {
                 self.client.remove_link(id, now);
             }
             ClientCommand::SetMode(mode) => self.client.set_mode(mode, now),
+            ClientCommand::SetRules(rules) => self.client.set_rules(rules, now),
         }
     }
 

@@ -285,6 +285,14 @@ impl Client {
         }
     }
 
+    /// Changes what the user says of flows; each flow follows with its next packet, here and at the server.
+    pub fn set_rules(&mut self, rules: Rules, _now: Timestamp) {
+        if let Some(session) = &mut self.session {
+            session.set_rules(rules.clone());
+        }
+        self.config.rules = rules;
+    }
+
     /// Ends the session; [`Client::poll_transmit`] once more tells the server.
     pub fn close(&mut self, _now: Timestamp) {
         if let Some(session) = &mut self.session {

@@ -216,6 +216,16 @@ impl Store {
         Some(stored)
     }
 
+    /// The receiver made the packet whole from others: it has it, and its first transmission did not bring it.
+    #[allow(dead_code, reason = "for whoever makes packets whole from others")]
+    pub(crate) fn on_recovered(&mut self, id: StoreId, pool: &mut Pool) {
+        if let Some(stored) = self.get_mut(id) {
+            stored.fate.lost = true;
+            stored.fate.again.get_or_insert(Save::Redundancy);
+        }
+        self.on_acknowledged(id, None, pool);
+    }
+
     /// Gives a packet up that would come too late.
     pub(crate) fn forget(&mut self, id: StoreId, pool: &mut Pool) {
         if let Some(stored) = self.remove(id) {
@@ -308,5 +318,41 @@ mod tests {
         assert!(store.poll_given_up(Timestamp::ZERO).is_none());
         let late = Timestamp::ZERO + MAX_AGE + Duration::from_millis(1);
         assert_eq!(store.poll_given_up(late).map(|s| s.sequence), Some(2));
+    }
+
+    #[test]
+    fn the_fate_of_real_time_packets_is_known() {
+        let mut pool = Pool::new(4);
+        let mut store = Store::new(100_000);
+        let mut fate_of = |act: fn(&mut Store, StoreId, &mut Pool)| {
+            let id = store.keep_loose(1, 0, vec![0; 100], 5, Timestamp::ZERO);
+            store.get_mut(id).unwrap().copies = 1;
+            act(&mut store, id, &mut pool);
+            store.poll_fate().map(|(fate, arrived)| (fate.again, arrived))
+        };
+        let first = |store: &mut Store, id, pool: &mut Pool| _ = store.on_acknowledged(id, None, pool);
+        assert_eq!(fate_of(first), None, "what arrives at first is no news");
+        let repaired = |store: &mut Store, id, pool: &mut Pool| {
+            assert!(store.on_lost(id));
+            store.on_acknowledged(id, None, pool);
+        };
+        assert_eq!(fate_of(repaired), Some((Some(Save::Repair), true)));
+        let rescued = |store: &mut Store, id, pool: &mut Pool| {
+            assert!(store.on_doubtful(id));
+            store.on_acknowledged(id, None, pool);
+        };
+        assert_eq!(fate_of(rescued), Some((Some(Save::Failover), true)));
+        let copied = |store: &mut Store, id, pool: &mut Pool| {
+            store.get_mut(id).unwrap().copies = 2;
+            assert!(!store.on_lost(id));
+            store.on_acknowledged(id, None, pool);
+        };
+        assert_eq!(fate_of(copied), Some((None, true)));
+        assert_eq!(fate_of(Store::on_recovered), Some((Some(Save::Redundancy), true)));
+        assert_eq!(fate_of(Store::forget), Some((None, false)));
+        assert_eq!(store.bytes(), 0);
+        store.keep_loose(1, 9, vec![0; 100], 5, Timestamp::ZERO);
+        let late = Timestamp::ZERO + MAX_LOOSE_AGE + Duration::from_millis(1);
+        assert!(store.poll_given_up(late).is_some_and(|stored| !stored.ordered));
     }
 }

@@ -8,7 +8,7 @@
 //! [`Streams`] is the table of all of them, one record for both directions of a flow; `arrivals` watches what comes in, without
 //! looking into each packet; `preference` is the choice of the path that they take; `stats` counts what became of their packets.
 //!
-//! Bounds: [`MAX_STREAMS`] records; those that were idle for longest give way to new ones.
+//! Bounds: [`MAX_STREAMS`] records of about half a kilobyte; those that were idle for longest give way to new ones.
 
 mod arrivals;
 mod behaviour;

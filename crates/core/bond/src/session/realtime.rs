@@ -11,7 +11,7 @@ use super::send::DATAGRAM_OVERHEAD;
 use super::{Lane, Role, Session, SessionEvent};
 use crate::ingress::{Head, Queued};
 use crate::order::Tag;
-use crate::realtime::{NO_STREAM, StreamStatus, score};
+use crate::realtime::{NO_STREAM, Rules, StreamStatus, score};
 use crate::store::StoreId;
 use crate::types::DatagramBatch;
 use bondwire_packet::{FlowClass, FlowKey, parse, protocol};
@@ -256,6 +256,11 @@ impl Session {
             client: (key.src, key.src_port),
             remote: (key.dst, key.dst_port),
         })
+    }
+
+    /// What the user says of flows from now on.
+    pub(crate) fn set_rules(&mut self, rules: Rules) {
+        self.streams.set_rules(rules);
     }
 
     /// What is done for real-time flows every now and then.
