@@ -320,7 +320,7 @@ impl Ingress {
             let flow = flow_mut(&mut self.flows, id);
             if flow.deficit <= 0 {
                 flow.deficit += QUANTUM;
-                self.to_back(id, from_new);
+                self.move_back(id, from_new);
                 continue;
             }
             self.manage(id, pool, now);
@@ -404,11 +404,11 @@ impl Ingress {
     pub(crate) fn defer(&mut self) -> bool {
         let from_new = !self.new.is_empty();
         let Some(id) = self.new.front().or_else(|| self.old.front()).copied() else { return false };
-        self.to_back(id, from_new);
+        self.move_back(id, from_new);
         self.new.len() + self.old.len() > 1
     }
 
-    fn to_back(&mut self, id: u16, from_new: bool) {
+    fn move_back(&mut self, id: u16, from_new: bool) {
         if from_new {
             self.new.pop_front();
         } else {

@@ -116,10 +116,7 @@ impl Session {
             .find(|(_, lane)| Some(lane.id) == self.preference.path())
             .filter(|(_, lane)| lane.path.window_room() >= size)
             .map(|(index, lane)| (index, lane.path.arrival_after(size, now)));
-        let (index, arrival) = match preferred {
-            Some(preferred) => preferred,
-            None => return self.pick_urgent(size, now),
-        };
+        let Some((index, arrival)) = preferred else { return self.pick_urgent(size, now) };
         let waits = arrival - self.lanes[index].path.one_way_delay().unqueued();
         if self.lanes[index].path.one_way_delay().is_measured() && waits > CROWDED {
             return self.pick_urgent(size, now);
