@@ -22,8 +22,9 @@ pub(crate) struct Args {
 }
 
 const NOTES: &str = "\
-LOSS is what the links lost, LEFT what was missing in the end; SAVED is the difference, by leaving a dying link in time, by copies and
-parity, and by sending again. What is a real-time flow can be decided by rules: [streams] in client.toml.";
+LOSS is what the links lost, LEFT what was missing in the end. SAVED is the difference: by leaving
+a dying link in time, by copies and parity, by sending again. Rules can decide what is a real-time
+flow: [streams] in client.toml.";
 
 pub(crate) fn run(args: &Args, global: &Global) -> Result<(), Fault> {
     let client = ControlClient::new(&global.socket);

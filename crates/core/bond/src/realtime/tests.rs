@@ -342,7 +342,7 @@ fn a_flow_that_takes_more_than_its_share_falls_back() {
     let at = dropped_at.expect("9.6 of 20 Mbit/s");
     assert!((6_900..7_500).contains(&at), "two seconds after others began to wait: {at}");
     let misuse = core::iter::from_fn(|| lab.streams.poll_change()).any(|change| change.misuse);
-    assert!(misuse && lab.reason().is_some() == false);
+    assert!(misuse && lab.reason().is_none());
 }
 
 #[test]
