@@ -15,6 +15,7 @@ use tokio::net::UnixStream;
 use crate::listener::{SocketLock, lock_path};
 use crate::{
     Clients, Fault, Info, LinkAnswer, LinkChange, LinkRequest, Links, Mode, ModeAnswer, ModeChange, Status,
+    Streams,
 };
 
 /// How long a daemon may take to answer one request.
@@ -66,6 +67,14 @@ impl ControlClient {
     /// As [`ControlClient::info`], and if the daemon is not a server.
     pub fn clients(&self) -> Result<Clients, Fault> {
         self.request(Method::GET, "/v1/clients", None::<&()>)
+    }
+
+    /// The real-time flows.
+    ///
+    /// # Errors
+    /// As [`ControlClient::info`].
+    pub fn streams(&self) -> Result<Streams, Fault> {
+        self.request(Method::GET, "/v1/streams", None::<&()>)
     }
 
     /// Changes the mode of the session.

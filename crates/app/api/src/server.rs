@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use crate::listener::{BoundSocket, OwnerListener, bind_socket};
 use crate::{
     Clients, Fault, FaultKind, Info, LinkAnswer, LinkChange, LinkRequest, Links, Mode, ModeAnswer,
-    ModeChange, Status,
+    ModeChange, Status, Streams,
 };
 
 /// The greatest body of a request, in bytes.
@@ -33,6 +33,8 @@ pub trait Control: Send + Sync + 'static {
     /// # Errors
     /// On a client, which has none.
     fn clients(&self) -> Result<Clients, Fault>;
+    /// The real-time flows.
+    fn streams(&self) -> Streams;
     /// Changes the mode of the session.
     ///
     /// # Errors
@@ -117,6 +119,7 @@ fn router(control: Shared) -> Router {
             "/v1/links",
             get(|State(control): State<Shared>| async move { answer(control.links()) }).patch(set_link),
         )
+        .route("/v1/streams", get(|State(control): State<Shared>| async move { Json(control.streams()) }))
         .route("/v1/mode", put(set_mode))
         .route("/v1/down", post(down))
         .fallback(|| async {

@@ -48,6 +48,21 @@ fn entry() -> LinkEntry {
     }
 }
 
+fn stream() -> StreamEntry {
+    StreamEntry {
+        client: None,
+        protocol: "udp".into(),
+        local: "10.99.0.2:50000".into(),
+        remote: "203.0.113.5:3478".into(),
+        reason: "stun".into(),
+        age_ms: 1_000,
+        idle_ms: 20,
+        link: Some("wan0".into()),
+        up: StreamDirection { bps: 64_000, packets: 50, ..StreamDirection::default() },
+        down: StreamDirection::default(),
+    }
+}
+
 impl Control for Fake {
     fn info(&self) -> Info {
         Info { pid: std::process::id(), role: Role::Client, version: "0".into() }
@@ -75,6 +90,10 @@ impl Control for Fake {
 
     fn clients(&self) -> Result<Clients, Fault> {
         Err(Fault::usage("no clients here", "this is a client", "ask the server"))
+    }
+
+    fn streams(&self) -> Streams {
+        Streams { mode: Some(Mode::Streaming), streams: vec![stream()] }
     }
 
     fn set_mode(&self, mode: Mode) -> Result<ModeAnswer, Fault> {
@@ -143,6 +162,13 @@ fn the_names_that_scripts_rely_on() {
     let request = LinkRequest { link: "wan0".into(), set: LinkChange::Priority(Priority::Never) };
     let json = serde_json::to_string(&request).expect("a request is JSON");
     assert_eq!(json, r#"{"link":"wan0","set":{"priority":"never"}}"#);
+    let json = serde_json::to_value(Fake::new().streams()).expect("streams are JSON");
+    for name in ["remote", "reason", "link", "up", "down"] {
+        assert!(json["streams"][0].get(name).is_some(), "{name}");
+    }
+    for name in ["bps", "delay_ms", "jitter_ms", "loss_before", "loss_after", "saved_by_repair"] {
+        assert!(json["streams"][0]["up"].get(name).is_some(), "{name}");
+    }
 }
 
 #[test]
@@ -156,7 +182,8 @@ fn requests_and_answers() {
     assert_eq!(client.info().expect("info").pid, std::process::id());
     assert_eq!(client.status().expect("status").links, vec![link()]);
     let answer = client.set_mode(Mode::Streaming).expect("mode");
-    assert!(answer.remark.is_some_and(|remark| remark.contains("speed")));
+    assert_eq!(answer.mode, Mode::Streaming);
+    assert_eq!(client.streams().expect("streams").streams, vec![stream()]);
     assert_eq!(client.status().expect("status").mode, Some(Mode::Streaming));
     assert_eq!(client.links().expect("links").links, [entry()]);
     let set = |change| client.set_link("wan0", change).expect("a change").link;

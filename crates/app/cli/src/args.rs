@@ -80,6 +80,8 @@ pub(crate) enum Command {
     Status(commands::status::Args),
     /// Show the links; set when each is used, and how much it may carry
     Links(commands::links::Args),
+    /// List the real-time flows: calls, games, live video
+    Streams(commands::streams::Args),
     /// Change how packets are spread over the links
     Mode(commands::mode::Args),
 }

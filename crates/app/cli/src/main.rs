@@ -51,6 +51,7 @@ fn run(cli: Cli) -> Result<(), Fault> {
         Command::Down(args) => commands::down::run(&args, global),
         Command::Status(args) => commands::status::run(&args, global),
         Command::Links(args) => commands::links::run(&args, global),
+        Command::Streams(args) => commands::streams::run(&args, global),
         Command::Mode(args) => commands::mode::run(&args, global),
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bondwire_api::{
     Clients, Control, Fault, Info, LinkAnswer, LinkChange, LinkEntry, LinkStatus, Links, Mode, ModeAnswer,
-    Role, Status,
+    Role, Status, Streams,
 };
 
 use crate::config::suggest;
@@ -32,6 +32,7 @@ pub(crate) struct Meeting {
 struct Shared {
     status: Status,
     clients: Clients,
+    streams: Streams,
     mode: Option<Mode>,
     links_changed: bool,
     stop: bool,
@@ -41,8 +42,14 @@ impl Meeting {
     /// A place with this first status.
     pub(crate) fn new(status: Status, waker: Waker) -> Self {
         let role = status.role;
-        let shared =
-            Shared { status, clients: Clients::default(), mode: None, links_changed: false, stop: false };
+        let shared = Shared {
+            status,
+            clients: Clients::default(),
+            streams: Streams::default(),
+            mode: None,
+            links_changed: false,
+            stop: false,
+        };
         Self { role, waker, links: None, shared: Mutex::new(shared) }
     }
 
@@ -59,6 +66,11 @@ impl Meeting {
     /// Shows a new list of clients.
     pub(crate) fn publish_clients(&self, clients: Clients) {
         self.lock().clients = clients;
+    }
+
+    /// Shows the real-time flows as they are now.
+    pub(crate) fn publish_streams(&self, streams: Streams) {
+        self.lock().streams = streams;
     }
 
     /// The mode that was asked for since the last call.
@@ -111,6 +123,10 @@ impl Control for Meeting {
                 "ask the server: `bondwire server clients` there",
             )),
         }
+    }
+
+    fn streams(&self) -> Streams {
+        self.lock().streams.clone()
     }
 
     fn set_mode(&self, mode: Mode) -> Result<ModeAnswer, Fault> {

@@ -26,6 +26,7 @@ mod pump;
 mod resolve;
 mod server;
 mod status;
+mod streams;
 mod timestamps;
 mod tunnel;
 mod wake;

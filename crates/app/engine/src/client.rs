@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use bondwire_bond::{Client, ClientEvent, ClientStatus, DatagramBatch, LinkRules, LinkUp, Route};
+use bondwire_bond::{Client, ClientEvent, ClientStatus, DatagramBatch, LinkRules, LinkUp, Route, Rules};
 use bondwire_packet::PacketBatch;
 use bondwire_tun::Device;
 use bondwire_udp::{
@@ -52,9 +52,11 @@ pub enum ClientCommand {
     /// A link is no longer to be used.
     LinkRemoved(LinkId),
     /// When a link is used, and how much it may carry.
-    SetRules(LinkId, LinkRules),
+    SetLinkRules(LinkId, LinkRules),
     /// Another mode.
     SetMode(Mode),
+    /// Other rules about flows.
+    SetFlowRules(Rules),
 }
 
 /// What a client's data plane is made of.
@@ -248,8 +250,9 @@ impl Side for ClientSide {
                 self.links.remove(&id);
                 self.client.remove_link(id, now);
             }
-            ClientCommand::SetRules(id, rules) => self.client.set_link_rules(id, rules, now),
+            ClientCommand::SetLinkRules(id, rules) => self.client.set_link_rules(id, rules, now),
             ClientCommand::SetMode(mode) => self.client.set_mode(mode, now),
+            ClientCommand::SetFlowRules(rules) => self.client.set_rules(rules, now),
         }
     }
 

@@ -6,6 +6,7 @@
 //! Bounds: one attempt and one session at a time; [`MAX_LINKS`] links.
 
 use crate::random::Random;
+use crate::realtime::Rules;
 use crate::session::{Delivery, Role, Session, SessionEvent, SessionSetup};
 use crate::types::*;
 use bondwire_crypto::parse_version_negotiation;
@@ -64,6 +65,8 @@ pub struct ClientConfig {
     pub seed: [u8; 32],
     /// Memory for all queues of the session together.
     pub memory: ByteCount,
+    /// What the user says of flows, in mode `streaming`.
+    pub rules: Rules,
 }
 
 #[derive(Debug)]
@@ -300,6 +303,14 @@ impl Client {
         }
     }
 
+    /// Changes what the user says of flows; each flow follows with its next packet, here and at the server.
+    pub fn set_rules(&mut self, rules: Rules, _now: Timestamp) {
+        if let Some(session) = &mut self.session {
+            session.set_rules(rules.clone());
+        }
+        self.config.rules = rules;
+    }
+
     /// Ends the session; [`Client::poll_transmit`] once more tells the server.
     pub fn close(&mut self, _now: Timestamp) {
         if let Some(session) = &mut self.session {
@@ -320,6 +331,7 @@ impl Client {
             server: paths.first().map(|path| path.remote).or_else(|| self.config.endpoints.first().copied()),
             paths,
             flows: self.session.as_ref().map_or(0, |session| session.flows(now)),
+            streams: self.session.as_ref().map(|session| session.stream_status(now)).unwrap_or_default(),
             counters,
             parameters: self.parameters.clone(),
             attempts: self.attempts.values().copied().collect(),
@@ -481,6 +493,7 @@ impl Client {
             mode: self.mode,
             max_redundant: usize::from(self.config.max_redundant),
             memory: self.config.memory,
+            rules: self.config.rules.clone(),
             seed: self.random.bytes(),
         };
         let mut session = Session::new(setup, now);
@@ -562,6 +575,7 @@ impl Client {
         while let Some(event) = session.poll_event() {
             match event {
                 SessionEvent::Path(change) => self.events.push_back(ClientEvent::PathState(change)),
+                SessionEvent::Stream(change) => self.events.push_back(ClientEvent::Stream(change)),
                 SessionEvent::PeerClosed(code) => over = Some(code),
                 SessionEvent::WornOut => {
                     session.close(CloseCode::KeysWornOut, "the keys are worn out");

@@ -5,6 +5,12 @@
 //! ACKs of a download) goes before those with backlog. Each queue is managed by CoDel; where the inner packet is ECN-capable it
 //! is marked instead of dropped (RFC 6040 carries the mark as the inner header's own).
 //!
+//! *Real-time* flows go before all of these, taking turns, as long as together they take no more than half of the bond's rate; beyond that
+//! the others have their turn first. A flow over UDP that is *bulk* (large packets, and backlog for [`BULK_AFTER`]) moves to an identifier
+//! of the ordered kind with all that it has queued, so that it is put in order and repaired like a TCP connection; it moves back when it had
+//! no backlog for [`BULK_UNTIL`]. Sequences are given when packets leave, so that a move loses and doubles nothing. Until it is bulk it
+//! keeps to one path ([`Head::pin`]), since its receiver may take three overtaken packets for a loss (RFC 9002, 6.1.1).
+//!
 //! A flow keeps its identifier (the wire's flow id) for as long as it is not idle; sequences count on when the id goes to another
 //! flow (docs/protocol.md, DATA-1).
 //!
@@ -12,8 +18,10 @@
 
 use crate::codel::{Codel, CodelParams};
 use crate::pool::{OVERHEAD, Pool};
-use bondwire_packet::{FlowClass, FlowKey, PacketInfo, set_ce};
-use bondwire_units::Timestamp;
+use crate::realtime::{NO_STREAM, Standing, Streams};
+use bondwire_packet::{FlowClass, FlowKey, PacketInfo, protocol, set_ce};
+use bondwire_units::{Bitrate, PathId, Timestamp};
+use bondwire_wire::Mode;
 use core::time::Duration;
 use std::collections::{HashMap, VecDeque};
 
@@ -26,6 +34,27 @@ const MEMORY: Duration = Duration::from_secs(1);
 /// A flow that was idle for this long gives its identifier to another when one is needed.
 const IDLE: Duration = Duration::from_millis(500);
 
+/// For how long a flow over UDP must have backlog until it is bulk.
+const BULK_AFTER: Duration = Duration::from_secs(1);
+/// For how long it must have none until it is like any other again.
+const BULK_UNTIL: Duration = Duration::from_secs(5);
+/// Backlog lasts while no more than this passes between two packets that find it: an inner sender comes in bursts.
+const BULK_PAUSE: Duration = Duration::from_millis(400);
+/// A packet that finds others waiting for so long finds backlog; what is gone sooner is a burst, such as a frame of a video.
+const BULK_WAIT: Duration = Duration::from_millis(5);
+/// Where the paths lose packets a transfer is held down by that and has no backlog: there one counts as bulk of which this share of the
+/// packets has full size, with at most so many microseconds between two in the mean.
+const BULK_FULL: f32 = 0.8;
+const BULK_GAP: f32 = 25_000.0;
+/// The mean size from which on packets are large, in bytes.
+const BULK_SIZE: f32 = 900.0;
+/// The burst in which real-time flows may exceed their share of the bond, as time at that share.
+const URGENT_BURST: Duration = Duration::from_millis(200);
+/// The share of real-time flows is at least this, in bytes a second: before anything was sent, nothing is known of the bond's rate.
+const URGENT_LEAST: f64 = 3e6 / 8.0;
+/// A packet of a real-time flow that has waited for longer is of no use.
+const URGENT_WAIT: Duration = Duration::from_millis(300);
+
 /// An inner packet on its way out.
 #[derive(Debug)]
 pub(crate) struct Queued {
@@ -37,6 +66,10 @@ pub(crate) struct Queued {
     pub(crate) class: FlowClass,
     /// The inner packet.
     pub(crate) bytes: Vec<u8>,
+    /// The record of the flow in the table of streams.
+    pub(crate) stream: u32,
+    /// When it was queued.
+    pub(crate) since: Timestamp,
 }
 
 /// What is at the head, before it is taken.
@@ -48,6 +81,12 @@ pub(crate) struct Head {
     pub(crate) demand: usize,
     /// The flow had no backlog when its turn came.
     pub(crate) sparse: bool,
+    /// What kind of flow it is.
+    pub(crate) class: FlowClass,
+    /// It comes from the list of real-time flows.
+    pub(crate) urgent: bool,
+    /// A datagram flow with backlog, or with large packets: the path that carried its last packet, to which it keeps.
+    pub(crate) pin: Option<PathId>,
 }
 
 /// What happened to packets here.
@@ -77,6 +116,61 @@ struct Flow {
     /// The peak of the backlog, and when it was valid; it fades.
     peak: f64,
     peak_at: Timestamp,
+    /// Its record in the table of streams.
+    stream: u32,
+    /// The path that carried its last packet.
+    path: Option<PathId>,
+    bulk: Bulk,
+}
+
+/// Whether a flow over UDP behaves as bulk.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bulk {
+    /// Since when it has had backlog, with pauses of at most [`BULK_PAUSE`].
+    since: Option<Timestamp>,
+    /// When a packet last found others waiting.
+    last: Timestamp,
+    /// The mean size of its packets, the greatest one lately, and the share of those that are as large.
+    size: f32,
+    greatest: f32,
+    full: f32,
+    /// The mean gap between packets in microseconds, and when the last one came.
+    gap: f32,
+    seen: Timestamp,
+}
+
+impl Bulk {
+    /// A packet of `size` bytes comes behind others of which the first has `waited`. `lossy`: the paths lose packets.
+    fn on_packet(&mut self, size: usize, waited: Duration, lossy: bool, now: Timestamp) {
+        let size = size as f32;
+        self.size += (size - self.size) / 16.0;
+        self.greatest = size.max(self.greatest * 0.999);
+        let full = if size >= self.greatest * 0.98 { 1.0 } else { 0.0 };
+        self.full += (full - self.full) / 32.0;
+        let gap = now.since(self.seen).as_secs_f32() * 1e6;
+        self.gap += (gap.min(1e6) - self.gap) / 32.0;
+        self.seen = now;
+        if now.since(self.last) > BULK_PAUSE {
+            self.since = None;
+        }
+        let held_down = lossy && self.full >= BULK_FULL && self.gap <= BULK_GAP;
+        if waited >= BULK_WAIT || held_down {
+            self.since.get_or_insert(now);
+            self.last = now;
+        }
+    }
+
+    fn is_large(&self) -> bool {
+        self.size >= BULK_SIZE
+    }
+
+    fn begins(&self, now: Timestamp) -> bool {
+        self.is_large() && self.since.is_some_and(|since| now.since(since) >= BULK_AFTER)
+    }
+
+    fn is_over(&self, now: Timestamp) -> bool {
+        now.since(self.last) >= BULK_UNTIL
+    }
 }
 
 impl Flow {
@@ -90,6 +184,7 @@ impl Flow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum List {
     None,
+    Urgent,
     New,
     Old,
 }
@@ -101,6 +196,14 @@ pub(crate) struct Ingress {
     /// put in order must not wait for what a datagram flow lost under the same identifier.
     flows: [Vec<Flow>; 2],
     by_key: HashMap<FlowKey, u16>,
+    /// Real-time flows with packets.
+    urgent: VecDeque<u16>,
+    /// What real-time flows may still send before the others, in bytes, and at which rate that grows, in bytes a second.
+    urgent_credit: f64,
+    urgent_rate: f64,
+    urgent_at: Timestamp,
+    /// The paths lose packets.
+    lossy: bool,
     new: VecDeque<u16>,
     old: VecDeque<u16>,
     hand: [usize; 2],
@@ -116,6 +219,11 @@ impl Ingress {
         Self {
             flows: [Vec::new(), Vec::new()],
             by_key: HashMap::new(),
+            urgent: VecDeque::new(),
+            urgent_credit: 0.0,
+            urgent_rate: URGENT_LEAST,
+            urgent_at: Timestamp::ZERO,
+            lossy: false,
             new: VecDeque::new(),
             old: VecDeque::new(),
             hand: [0, 0],
@@ -157,9 +265,31 @@ impl Ingress {
         flow.backlog * (self.new.len() + self.old.len()).max(1)
     }
 
+    /// Tells what the bond can send, of which real-time flows go first with half, and whether its paths lose packets.
+    pub(crate) fn set_paths(&mut self, rate: Bitrate, lossy: bool) {
+        self.lossy = lossy;
+        self.urgent_rate = (rate.as_bps() as f64 / 16.0).max(URGENT_LEAST);
+    }
+
+    /// Whether flows wait that are not real-time.
+    pub(crate) fn has_others(&self) -> bool {
+        !self.old.is_empty() || !self.new.is_empty()
+    }
+
     /// Queues an inner packet.
-    pub(crate) fn push(&mut self, packet: &[u8], info: &PacketInfo, pool: &mut Pool, now: Timestamp) {
-        let id = self.flow_id(info, now);
+    pub(crate) fn push(
+        &mut self,
+        packet: &[u8],
+        info: &PacketInfo,
+        streams: &mut Streams,
+        mode: Mode,
+        pool: &mut Pool,
+        now: Timestamp,
+    ) {
+        let mut id = self.flow_id(info, now);
+        if info.protocol != protocol::TCP {
+            id = self.classify(id, packet, info, streams, mode, now);
+        }
         let buffer = pool.copy(packet);
         let flow = flow_mut(&mut self.flows, id);
         flow.last_used = now;
@@ -169,9 +299,14 @@ impl Ingress {
         self.bytes += packet.len() + OVERHEAD;
         self.counters.queued += 1;
         if flow.list == List::None {
-            flow.list = List::New;
             flow.deficit = QUANTUM;
-            self.new.push_back(id);
+            if flow.class == FlowClass::RealTime {
+                flow.list = List::Urgent;
+                self.urgent.push_back(id);
+            } else {
+                flow.list = List::New;
+                self.new.push_back(id);
+            }
         }
         while self.bytes > self.limit {
             self.drop_from_fattest(pool);
@@ -180,6 +315,9 @@ impl Ingress {
 
     /// What would be taken next. Drops what has waited too long on the way.
     pub(crate) fn peek(&mut self, pool: &mut Pool, now: Timestamp) -> Option<Head> {
+        if let Some(head) = self.peek_urgent(pool, now) {
+            return Some(head);
+        }
         loop {
             let (id, from_new) = match (self.new.front(), self.old.front()) {
                 (Some(id), _) => (*id, true),
@@ -189,13 +327,7 @@ impl Ingress {
             let flow = flow_mut(&mut self.flows, id);
             if flow.deficit <= 0 {
                 flow.deficit += QUANTUM;
-                flow.list = List::Old;
-                if from_new {
-                    self.new.pop_front()
-                } else {
-                    self.old.pop_front()
-                };
-                self.old.push_back(id);
+                self.move_back(id, from_new);
                 continue;
             }
             self.manage(id, pool, now);
@@ -205,21 +337,169 @@ impl Ingress {
                 continue;
             };
             let sparse = from_new && flow.queue.len() <= 2;
-            return Some(Head { size: packet.len(), demand: flow.demand(now) as usize, sparse });
+            return Some(Head {
+                size: packet.len(),
+                demand: flow.demand(now) as usize,
+                sparse,
+                class: flow.class,
+                urgent: false,
+                pin: flow
+                    .path
+                    .filter(|_| flow.class == FlowClass::Datagram && (!sparse || flow.bulk.is_large())),
+            });
+        }
+    }
+
+    /// The real-time flow whose turn it is, while such flows keep to their share or nobody else waits.
+    fn peek_urgent(&mut self, pool: &mut Pool, now: Timestamp) -> Option<Head> {
+        let most = self.urgent_rate * URGENT_BURST.as_secs_f64();
+        self.urgent_credit += self.urgent_rate * now.since(self.urgent_at).as_secs_f64();
+        self.urgent_credit = self.urgent_credit.min(most);
+        self.urgent_at = now;
+        loop {
+            let id = *self.urgent.front()?;
+            let flow = flow_mut(&mut self.flows, id);
+            while let Some((since, packet)) = flow.queue.front()
+                && now.since(*since) > URGENT_WAIT
+            {
+                flow.backlog -= packet.len();
+                self.bytes -= packet.len() + OVERHEAD;
+                self.counters.dropped_delay += 1;
+                if let Some((_, packet)) = flow.queue.pop_front() {
+                    pool.give_back(packet);
+                }
+            }
+            let Some((_, packet)) = flow.queue.front() else {
+                flow.list = List::None;
+                self.urgent.pop_front();
+                continue;
+            };
+            if self.urgent_credit <= 0.0 && (!self.new.is_empty() || !self.old.is_empty()) {
+                return None;
+            }
+            let (size, demand) = (packet.len(), flow.backlog);
+            let class = FlowClass::RealTime;
+            return Some(Head { size, demand, sparse: true, class, urgent: true, pin: None });
         }
     }
 
     /// Takes what [`Ingress::peek`] showed.
-    pub(crate) fn pop(&mut self) -> Option<Queued> {
-        let id = *self.new.front().or_else(|| self.old.front())?;
+    pub(crate) fn pop(&mut self, head: Head) -> Option<Queued> {
+        let lists = [&self.urgent, &self.new, &self.old];
+        let id = *lists.into_iter().skip(usize::from(!head.urgent)).find_map(VecDeque::front)?;
         let flow = flow_mut(&mut self.flows, id);
-        let (_, bytes) = flow.queue.pop_front()?;
+        let (since, bytes) = flow.queue.pop_front()?;
         flow.backlog -= bytes.len();
         flow.deficit -= bytes.len() as i64;
         self.bytes -= bytes.len() + OVERHEAD;
         let sequence = flow.next_sequence;
         flow.next_sequence += 1;
-        Some(Queued { flow: id, sequence, class: flow.class, bytes })
+        let (class, stream) = (flow.class, flow.stream);
+        if head.urgent {
+            self.urgent_credit -= bytes.len() as f64;
+            self.urgent.rotate_left(1);
+        }
+        Some(Queued { flow: id, sequence, class, bytes, stream, since })
+    }
+
+    /// The path that took the flow's last packet.
+    pub(crate) fn set_path(&mut self, id: u16, path: PathId) {
+        flow_mut(&mut self.flows, id).path = Some(path);
+    }
+
+    /// Lets the other flows go before the one whose turn it is, as its path has no room. False if there is no other.
+    pub(crate) fn defer(&mut self) -> bool {
+        let from_new = !self.new.is_empty();
+        let Some(id) = self.new.front().or_else(|| self.old.front()).copied() else { return false };
+        self.move_back(id, from_new);
+        self.new.len() + self.old.len() > 1
+    }
+
+    fn move_back(&mut self, id: u16, from_new: bool) {
+        if from_new {
+            self.new.pop_front();
+        } else {
+            self.old.pop_front();
+        }
+        flow_mut(&mut self.flows, id).list = List::Old;
+        self.old.push_back(id);
+    }
+
+    /// Decides what kind of flow a packet that is not TCP belongs to. Returns its identifier, which is another one if the flow moves between
+    /// the ordered kind and the other.
+    fn classify(
+        &mut self,
+        id: u16,
+        packet: &[u8],
+        info: &PacketInfo,
+        streams: &mut Streams,
+        mode: Mode,
+        now: Timestamp,
+    ) -> u16 {
+        let flow = flow_mut(&mut self.flows, id);
+        let (stream, standing) = streams.on_queued(flow.stream, packet, info, mode, now);
+        flow.stream = stream;
+        let waited = flow.queue.front().map_or(Duration::ZERO, |(since, _)| now.since(*since));
+        flow.bulk.on_packet(packet.len(), waited, self.lossy, now);
+        let class = match standing {
+            Standing::RealTime(_) => FlowClass::RealTime,
+            Standing::Bulk => FlowClass::Stream,
+            // What is copied over all links needs no order.
+            Standing::Default if mode == Mode::Redundant => FlowClass::Datagram,
+            Standing::Default if flow.class == FlowClass::Stream && !flow.bulk.is_over(now) => {
+                FlowClass::Stream
+            }
+            Standing::Default if flow.bulk.begins(now) && info.protocol == protocol::UDP => FlowClass::Stream,
+            Standing::Default => FlowClass::Datagram,
+        };
+        if class == flow.class {
+            return id;
+        }
+        if (class == FlowClass::Stream) != (flow.class == FlowClass::Stream) {
+            return self.move_flow(id, class, now);
+        }
+        flow.class = class;
+        match flow.list {
+            List::None => {}
+            List::Urgent => {
+                flow.list = List::Old;
+                self.urgent.retain(|known| *known != id);
+                self.old.push_back(id);
+            }
+            List::New | List::Old => {
+                flow.list = List::Urgent;
+                self.new.retain(|known| *known != id);
+                self.old.retain(|known| *known != id);
+                self.urgent.push_back(id);
+            }
+        }
+        id
+    }
+
+    /// Gives a flow an identifier of the other kind, with all that it has queued.
+    fn move_flow(&mut self, id: u16, class: FlowClass, now: Timestamp) -> u16 {
+        let old = flow_mut(&mut self.flows, id);
+        let Some(key) = old.key.take() else { return id };
+        let queue = core::mem::take(&mut old.queue);
+        let backlog = core::mem::take(&mut old.backlog);
+        let (bulk, stream, path, peak) = (old.bulk, old.stream, old.path, (old.peak, old.peak_at));
+        let listed = old.list != List::None;
+        // The emptied flow leaves its list when its turn comes, and its number waits for a while before it goes to another.
+        old.last_used = now;
+        self.by_key.remove(&key);
+        let new = self.assign(key, class, now);
+        let flow = flow_mut(&mut self.flows, new);
+        // Somebody else's packets, if no flow was empty: they go on under the common number.
+        flow.queue.extend(queue);
+        flow.backlog += backlog;
+        (flow.bulk, flow.stream, flow.path) = (bulk, stream, path);
+        (flow.peak, flow.peak_at) = peak;
+        if listed && flow.list == List::None {
+            flow.deficit = QUANTUM;
+            flow.list = List::Old;
+            self.old.push_back(new);
+        }
+        new
     }
 
     /// An emptied flow leaves the rotation; one that was new goes through the old list once, so that it cannot starve the others
@@ -276,7 +556,12 @@ impl Ingress {
         if let Some(id) = self.by_key.get(&info.key) {
             return *id;
         }
-        let class = FlowClass::of(info);
+        let ordered = info.protocol == protocol::TCP;
+        self.assign(info.key, if ordered { FlowClass::Stream } else { FlowClass::Datagram }, now)
+    }
+
+    /// Gives a flow an identifier of its kind.
+    fn assign(&mut self, key: FlowKey, class: FlowClass, now: Timestamp) -> u16 {
         let kind = usize::from(class != FlowClass::Stream);
         let index =
             if self.flows[kind].len() < MAX_FLOWS / 2 { self.fresh(kind) } else { self.reuse(kind, now) };
@@ -285,11 +570,14 @@ impl Ingress {
         if let Some(old) = flow.key.take() {
             self.by_key.remove(&old);
         }
-        flow.key = Some(info.key);
+        flow.key = Some(key);
         flow.class = class;
         flow.codel = Codel::default();
         flow.peak = 0.0;
-        self.by_key.insert(info.key, id);
+        flow.stream = NO_STREAM;
+        flow.path = None;
+        flow.bulk = Bulk::default();
+        self.by_key.insert(key, id);
         id
     }
 
@@ -306,6 +594,9 @@ impl Ingress {
             last_used: Timestamp::ZERO,
             peak: 0.0,
             peak_at: Timestamp::ZERO,
+            stream: NO_STREAM,
+            path: None,
+            bulk: Bulk::default(),
         });
         self.flows[kind].len() - 1
     }

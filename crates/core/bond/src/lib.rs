@@ -19,6 +19,7 @@ mod meter;
 mod order;
 mod pool;
 mod random;
+mod realtime;
 mod reassembly;
 mod server;
 mod session;
@@ -31,6 +32,9 @@ pub use bondwire_wire::LinkPriority;
 pub use client::{Client, ClientConfig, MAX_LINKS};
 pub use ingress::{IngressCounters, MAX_FLOWS};
 pub use order::OrderCounters;
+pub use realtime::{
+    DirectionStatus, MAX_RULES, MAX_STREAMS, Rule, RuleClass, Rules, StreamChange, StreamReason, StreamStatus,
+};
 pub use server::{Server, ServerConfig};
 pub use types::{
     ClientEvent, ClientRecord, ClientState, ClientStatus, Counters, DatagramBatch, DropCounters, DropReason,

@@ -4,15 +4,24 @@
 //! Life of an entry: kept when first sent → carried by one or more packets (*copies*) → acknowledged, or given up on when it is too
 //! old or the store is full; then the receiver is told by SKIP (DATA-7).
 //!
-//! Bounds: the bytes given at construction; [`MAX_AGE`].
+//! Packets of real-time flows are kept too, without order and for a short time, so that what a dying path carried can go out again and
+//! what became of them is known.
+//!
+//! Bounds: the bytes given at construction; [`MAX_AGE`], [`MAX_LOOSE_AGE`].
 
 use crate::pool::{OVERHEAD, Pool};
+use crate::realtime::{Fate, NO_STREAM, Save};
 use bondwire_units::Timestamp;
 use core::time::Duration;
 use std::collections::VecDeque;
 
 /// After this a packet is not worth repairing: the inner sender has sent it again by itself.
 pub(crate) const MAX_AGE: Duration = Duration::from_millis(2_500);
+
+/// The same for a packet of a real-time flow: after this nobody knows what became of it.
+pub(crate) const MAX_LOOSE_AGE: Duration = Duration::from_secs(1);
+/// Fates that wait to be booked.
+const MAX_FATES: usize = 1_024;
 
 /// Names an entry; one whose entry is gone names nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +47,17 @@ pub(crate) struct Stored {
     pub(crate) queued: bool,
     /// The fragments that were acknowledged, as a bit mask.
     pub(crate) fragments: u8,
+    /// It belongs to an ordered flow. One that does not is kept for a short time: repaired while that is of use, and then forgotten.
+    pub(crate) ordered: bool,
+    /// What happened to it, if its flow is real-time.
+    pub(crate) fate: Fate,
+}
+
+impl Stored {
+    /// How long it is kept at most.
+    fn life(&self) -> Duration {
+        if self.ordered { MAX_AGE } else { MAX_LOOSE_AGE }
+    }
 }
 
 /// Sent and not yet acknowledged.
@@ -48,12 +68,21 @@ pub(crate) struct Store {
     order: VecDeque<StoreId>,
     bytes: usize,
     limit: usize,
+    /// What became of packets of real-time flows, and whether they arrived. At most [`MAX_FATES`].
+    fates: VecDeque<(Fate, bool)>,
 }
 
 impl Store {
     /// A store of at most `limit` bytes.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { entries: Vec::new(), free: Vec::new(), order: VecDeque::new(), bytes: 0, limit }
+        Self {
+            entries: Vec::new(),
+            free: Vec::new(),
+            order: VecDeque::new(),
+            bytes: 0,
+            limit,
+            fates: VecDeque::new(),
+        }
     }
 
     /// Bytes kept.
@@ -63,9 +92,47 @@ impl Store {
 
     /// Keeps a packet.
     pub(crate) fn keep(&mut self, flow: u16, sequence: u64, bytes: Vec<u8>, now: Timestamp) -> StoreId {
+        self.insert(flow, sequence, bytes, true, NO_STREAM, now)
+    }
+
+    /// Keeps a packet of a real-time flow.
+    pub(crate) fn keep_loose(
+        &mut self,
+        flow: u16,
+        sequence: u64,
+        bytes: Vec<u8>,
+        stream: u32,
+        now: Timestamp,
+    ) -> StoreId {
+        self.insert(flow, sequence, bytes, false, stream, now)
+    }
+
+    /// The next packet of a real-time flow whose fate is known, and whether it arrived.
+    pub(crate) fn poll_fate(&mut self) -> Option<(Fate, bool)> {
+        self.fates.pop_front()
+    }
+
+    fn insert(
+        &mut self,
+        flow: u16,
+        sequence: u64,
+        bytes: Vec<u8>,
+        ordered: bool,
+        stream: u32,
+        now: Timestamp,
+    ) -> StoreId {
         self.bytes += bytes.len() + OVERHEAD;
-        let stored =
-            Stored { flow, sequence, bytes, first_sent: now, copies: 0, queued: false, fragments: 0 };
+        let stored = Stored {
+            flow,
+            sequence,
+            bytes,
+            first_sent: now,
+            copies: 0,
+            queued: false,
+            fragments: 0,
+            ordered,
+            fate: Fate::of(stream),
+        };
         let index = self.free.pop().unwrap_or_else(|| {
             self.entries.push((0, None));
             (self.entries.len() - 1) as u32
@@ -106,6 +173,7 @@ impl Store {
             return again;
         }
         if let Some(stored) = self.remove(id) {
+            self.note_fate(&stored, true);
             pool.give_back(stored.bytes);
         }
         false
@@ -117,6 +185,10 @@ impl Store {
         stored.copies = stored.copies.saturating_sub(1);
         let again = stored.copies == 0 && !stored.queued;
         stored.queued |= again;
+        stored.fate.lost = true;
+        if again {
+            stored.fate.again.get_or_insert(Save::Repair);
+        }
         again
     }
 
@@ -126,6 +198,8 @@ impl Store {
         stored.copies = stored.copies.saturating_sub(1);
         let again = !stored.queued;
         stored.queued = true;
+        stored.fate.lost = true;
+        stored.fate.again.get_or_insert(Save::Failover);
         again
     }
 
@@ -142,14 +216,41 @@ impl Store {
         Some(stored)
     }
 
+    /// The receiver made the packet whole from others: it has it, and its first transmission did not bring it.
+    #[allow(dead_code, reason = "for whoever makes packets whole from others")]
+    pub(crate) fn on_recovered(&mut self, id: StoreId, pool: &mut Pool) {
+        if let Some(stored) = self.get_mut(id) {
+            stored.fate.lost = true;
+            stored.fate.again.get_or_insert(Save::Redundancy);
+        }
+        self.on_acknowledged(id, None, pool);
+    }
+
+    /// Gives a packet up that would come too late.
+    pub(crate) fn forget(&mut self, id: StoreId, pool: &mut Pool) {
+        if let Some(stored) = self.remove(id) {
+            self.note_fate(&stored, false);
+            pool.give_back(stored.bytes);
+        }
+    }
+
+    fn note_fate(&mut self, stored: &Stored, arrived: bool) {
+        let counts = stored.fate.stream != NO_STREAM && (stored.fate.lost || !arrived);
+        if counts && self.fates.len() < MAX_FATES {
+            self.fates.push_back((stored.fate, arrived));
+        }
+    }
+
     /// An entry that is too old, or too much for the memory: to be given up.
     pub(crate) fn poll_given_up(&mut self, now: Timestamp) -> Option<Stored> {
         while let Some(id) = self.order.front().copied() {
             let full = self.bytes > self.limit;
             match self.get_mut(id) {
-                Some(stored) if full || now.since(stored.first_sent) > MAX_AGE => {
+                Some(stored) if full || now.since(stored.first_sent) > stored.life() => {
                     self.order.pop_front();
-                    return self.remove(id);
+                    let stored = self.remove(id)?;
+                    self.note_fate(&stored, false);
+                    return Some(stored);
                 }
                 Some(_) => return None,
                 None => {
@@ -217,5 +318,41 @@ mod tests {
         assert!(store.poll_given_up(Timestamp::ZERO).is_none());
         let late = Timestamp::ZERO + MAX_AGE + Duration::from_millis(1);
         assert_eq!(store.poll_given_up(late).map(|s| s.sequence), Some(2));
+    }
+
+    #[test]
+    fn the_fate_of_real_time_packets_is_known() {
+        let mut pool = Pool::new(4);
+        let mut store = Store::new(100_000);
+        let mut fate_of = |act: fn(&mut Store, StoreId, &mut Pool)| {
+            let id = store.keep_loose(1, 0, vec![0; 100], 5, Timestamp::ZERO);
+            store.get_mut(id).unwrap().copies = 1;
+            act(&mut store, id, &mut pool);
+            store.poll_fate().map(|(fate, arrived)| (fate.again, arrived))
+        };
+        let first = |store: &mut Store, id, pool: &mut Pool| _ = store.on_acknowledged(id, None, pool);
+        assert_eq!(fate_of(first), None, "what arrives at first is no news");
+        let repaired = |store: &mut Store, id, pool: &mut Pool| {
+            assert!(store.on_lost(id));
+            store.on_acknowledged(id, None, pool);
+        };
+        assert_eq!(fate_of(repaired), Some((Some(Save::Repair), true)));
+        let rescued = |store: &mut Store, id, pool: &mut Pool| {
+            assert!(store.on_doubtful(id));
+            store.on_acknowledged(id, None, pool);
+        };
+        assert_eq!(fate_of(rescued), Some((Some(Save::Failover), true)));
+        let copied = |store: &mut Store, id, pool: &mut Pool| {
+            store.get_mut(id).unwrap().copies = 2;
+            assert!(!store.on_lost(id));
+            store.on_acknowledged(id, None, pool);
+        };
+        assert_eq!(fate_of(copied), Some((None, true)));
+        assert_eq!(fate_of(Store::on_recovered), Some((Some(Save::Redundancy), true)));
+        assert_eq!(fate_of(Store::forget), Some((None, false)));
+        assert_eq!(store.bytes(), 0);
+        store.keep_loose(1, 9, vec![0; 100], 5, Timestamp::ZERO);
+        let late = Timestamp::ZERO + MAX_LOOSE_AGE + Duration::from_millis(1);
+        assert!(store.poll_given_up(late).is_some_and(|stored| !stored.ordered));
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::ingress::IngressCounters;
 use crate::order::OrderCounters;
+use crate::realtime::{StreamChange, StreamStatus};
 use bondwire_packet::Batch;
 use bondwire_path::PathState;
 use bondwire_units::{Bitrate, ByteCount, LinkId, PathId};
@@ -253,6 +254,8 @@ pub struct ClientStatus {
     pub paths: Vec<PathStatus>,
     /// Inner flows that sent within the last ten seconds.
     pub flows: usize,
+    /// Real-time flows that were alive within the last ten seconds.
+    pub streams: Vec<StreamStatus>,
     /// Totals.
     pub counters: Counters,
     /// What the server gave.
@@ -316,6 +319,8 @@ pub enum ClientEvent {
     VersionMismatch(Vec<u8>),
     /// A path changed its state.
     PathState(PathChange),
+    /// A flow became real-time, or is none any more.
+    Stream(StreamChange),
 }
 
 /// A change of a path's state.
@@ -371,6 +376,13 @@ pub enum ServerEvent {
         /// Why.
         reason: RejectReason,
     },
+    /// A flow of a client became real-time, or is none any more.
+    Stream {
+        /// The client's name.
+        name: String,
+        /// The change.
+        change: StreamChange,
+    },
     /// A path of a client changed its state.
     PathState {
         /// The client's name.
@@ -420,6 +432,8 @@ pub struct SessionStatus {
     pub paths: Vec<PathStatus>,
     /// Inner flows that sent within the last ten seconds.
     pub flows: usize,
+    /// Real-time flows that were alive within the last ten seconds.
+    pub streams: Vec<StreamStatus>,
     /// Totals.
     pub counters: Counters,
 }

@@ -316,3 +316,27 @@ fn an_idle_session_is_quiet() {
     assert!(sent < 200, "{sent} datagrams in 200 s");
     assert_eq!(net.client_status().state, ClientState::Connected);
 }
+
+/// docs/protocol.md, FLOW-1.
+#[test]
+fn the_server_follows_the_client_s_rules() {
+    let mut net = Net::new(2);
+    net.run(Duration::from_millis(500));
+    net.client.set_mode(Mode::Streaming, net.now);
+    let class = RuleClass::RealTime;
+    let rule = Rule { remote: None, ports: Some(7..=7), protocol: None, dscp: None, class };
+    for (rules, listed) in [(vec![rule], 1), (Vec::new(), 0)] {
+        net.client.set_rules(Rules::new(rules), net.now);
+        net.send_udp(Side::Client, 1);
+        net.run(Duration::from_millis(300));
+        net.send_udp(Side::Server, 2);
+        net.run(Duration::from_millis(300));
+        let client = net.client_status().streams;
+        let server = net.server.status(net.now).sessions.remove(0).streams;
+        let reasons = |streams: &[StreamStatus]| streams.iter().map(|s| s.reason).collect::<Vec<_>>();
+        assert_eq!(reasons(&client), vec![StreamReason::Rule; listed]);
+        assert_eq!(reasons(&server), vec![StreamReason::Peer; listed]);
+    }
+    assert_eq!(net.delivered(Side::Server), [1, 1]);
+    assert_eq!(net.delivered(Side::Client), [2, 2]);
+}

@@ -5,14 +5,14 @@ use crate::protocol;
 
 /// What a flow needs of the bond.
 ///
-/// It follows from the packet alone, so that both ends, and a restarted one, come to the same result.
+/// [`FlowClass::of`] is what the packet says by itself; whoever watches the flow may know better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FlowClass {
-    /// Made whole inside the bond: repaired and put back in order for itself alone. TCP.
+    /// Made whole inside the bond: repaired and put back in order for itself alone. TCP, and bulk over UDP.
     Stream,
     /// Delivered the moment that it arrives.
     Datagram,
-    /// As `Datagram`, and before everything else: voice and interactive video that say so by their DSCP.
+    /// As `Datagram`, and before everything else: voice and interactive video.
     RealTime,
 }
 

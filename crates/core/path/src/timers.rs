@@ -185,7 +185,9 @@ impl<C> Path<C> {
         let since = self.health.since();
         let first = self.silent[0]?.max(since);
         let last = self.silent[SILENT_PACKETS - 1]?.max(since);
-        let silence = Health::silence(&self.rtt);
+        // Half as long again as an answer takes is patience for bulk; who listens to a call has less.
+        let real_time = self.traffic == Traffic::Realtime;
+        let silence = Health::silence(&self.rtt) * if real_time { 5 } else { 6 } / 6;
         Some((first + silence).max(last + silence * 2 / 3).max(first + self.own_answer()))
     }
 }

@@ -23,8 +23,8 @@ pub mod varint;
 
 pub use error::{Malformed, Violation, WireError};
 pub use frame::{
-    Ack, Data, Fragment, Frame, Frames, LinkPolicy, LinkPriority, Parity, ParityPart, PathState, PathStatus,
-    Recovered, Writer,
+    Ack, Data, FlowClassFrame, Fragment, Frame, Frames, LinkPolicy, LinkPriority, Parity, ParityPart,
+    PathState, PathStatus, Recovered, Writer,
 };
 pub use header::{
     DataHeader, DatagramKind, HEADER_LEN, INITIATION_LEN, TAG_LEN, VERSION, classify, expand_packet_number,

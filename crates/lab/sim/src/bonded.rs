@@ -90,6 +90,7 @@ impl Bonded {
             software: "sim".into(),
             seed: bytes(),
             memory,
+            rules: bondwire_bond::Rules::default(),
         };
         let record = ClientRecord {
             name: "client".into(),

@@ -99,6 +99,8 @@ struct Flow {
     /// Serials that were passed over: by which packet, and after how long.
     passed: BTreeMap<u32, (u32, Duration)>,
     last: Option<Timestamp>,
+    /// When each datagram was sent, and how long it took.
+    delays: Vec<(Timestamp, Duration)>,
     totals: FlowTotals,
 }
 
@@ -142,6 +144,9 @@ impl Ledger {
             return Err(Violation::Duplicate { at: now, addresses, serial });
         }
         let delay = now.since(record.sent);
+        if addresses.protocol != TCP {
+            flow.delays.push((record.sent, delay));
+        }
         flow.count(delay, now);
         if serial < flow.highest {
             flow.totals.late += 1;
@@ -161,6 +166,11 @@ impl Ledger {
     /// What has become of the packets with these addresses.
     pub fn totals(&self, addresses: Addresses) -> FlowTotals {
         self.flows.get(&addresses).map(|flow| flow.totals).unwrap_or_default()
+    }
+
+    /// When each datagram with these addresses that came out was sent, and how long it took.
+    pub fn delays(&self, addresses: Addresses) -> &[(Timestamp, Duration)] {
+        self.flows.get(&addresses).map(|flow| flow.delays.as_slice()).unwrap_or_default()
     }
 
     /// All flows, each direction by itself.

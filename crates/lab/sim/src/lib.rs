@@ -16,6 +16,7 @@ pub mod check;
 pub mod ledger;
 pub mod network;
 pub mod packet;
+mod quic;
 pub mod random;
 pub mod report;
 pub mod tcp;

@@ -80,6 +80,34 @@ pub fn bonded(
     })
 }
 
+/// One flow like QUIC over the bond of a scenario's links, events included: `rate` is what arrived for the first time, in IP bytes.
+///
+/// # Errors
+/// Says why if the bond does not connect, or breaks a promise.
+pub fn quic(
+    scenario: &Scenario,
+    direction: Direction,
+    mode: Mode,
+    span: Duration,
+) -> Result<Goodput, String> {
+    let mut world = connected(scenario, mode, MEMORY, scenario.seed)?;
+    let flow = world.add_flow(FlowConfig::Quic { direction });
+    world.run_for(span / 3);
+    let earlier = world.flow(flow);
+    world.run_for(span - span / 3);
+    if let Some(violation) = world.violations().first() {
+        return Err(format!("{}: {violation}", scenario.name));
+    }
+    let report = world.flow(flow);
+    Ok(Goodput {
+        rate: report.rate_since(&earlier, span - span / 3),
+        sum: scenario.links.iter().map(|link| link_rate(link, direction)).sum(),
+        longest_gap: report.progress.longest_gap,
+        sender: report.sender,
+        paths: Vec::new(),
+    })
+}
+
 /// A world whose bond is connected, with all its paths given time to be validated.
 ///
 /// # Errors

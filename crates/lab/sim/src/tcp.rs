@@ -22,6 +22,7 @@ use core::time::Duration;
 use bondwire_units::Timestamp;
 
 use crate::packet::Addresses;
+pub(crate) use cubic::{Cubic, Round};
 use receiver::Receiver;
 pub use segment::{HEADERS, Segment, serial_of};
 use sender::Sender;

@@ -1,4 +1,4 @@
-//! What hosts on either side send: TCP connections and constant-rate UDP.
+//! What hosts on either side send: TCP connections, constant-rate UDP, and flows like QUIC.
 
 use core::net::{Ipv4Addr, SocketAddrV4};
 use core::time::Duration;
@@ -6,6 +6,7 @@ use core::time::Duration;
 use bondwire_units::{Bitrate, ByteCount, Timestamp};
 
 use crate::packet::{self, Addresses, TCP, UDP};
+use crate::quic::Quic;
 use crate::tcp::{Endpoint, Progress, SenderCounters, TcpConfig};
 
 /// The client's inner address.
@@ -69,6 +70,11 @@ pub enum FlowConfig {
         /// When the last one is sent at the latest; none goes on for ever.
         until: Option<Timestamp>,
     },
+    /// Datagrams as QUIC sends them, as many as it may: its window is cut when three are overtaken.
+    Quic {
+        /// Which way the data goes.
+        direction: Direction,
+    },
 }
 
 impl FlowConfig {
@@ -95,6 +101,7 @@ pub(crate) struct Flow {
 enum Kind {
     Tcp { client: Box<Endpoint>, server: Box<Endpoint> },
     Udp(Udp),
+    Quic(Box<Quic>),
 }
 
 #[derive(Debug)]
@@ -149,6 +156,10 @@ impl Flow {
                 };
                 Self { direction, kind: Kind::Udp(udp), start: now }
             }
+            FlowConfig::Quic { direction } => {
+                let quic = Box::new(Quic::new(addresses(UDP, direction), now));
+                Self { direction, kind: Kind::Quic(quic), start: now }
+            }
         }
     }
 
@@ -159,6 +170,8 @@ impl Flow {
             (Kind::Tcp { server, .. }, Side::Client) => server.addresses(),
             (Kind::Udp(udp), _) if self.direction.from_side() != side => udp.addresses,
             (Kind::Udp(udp), _) => udp.addresses.reversed(),
+            (Kind::Quic(quic), _) if self.direction.from_side() != side => quic.addresses(),
+            (Kind::Quic(quic), _) => quic.addresses().reversed(),
         }
     }
 
@@ -184,6 +197,13 @@ impl Flow {
                 done: udp.next > udp.until,
                 data,
             },
+            Kind::Quic(quic) => FlowReport {
+                progress: quic.progress(),
+                sender: quic.counters(),
+                window: Some(quic.window()),
+                done: false,
+                data,
+            },
         }
     }
 
@@ -191,7 +211,7 @@ impl Flow {
     pub(crate) fn stop(&mut self, now: Timestamp) {
         match &mut self.kind {
             Kind::Udp(udp) => udp.until = udp.until.min(now.saturating_sub(Duration::from_nanos(1))),
-            Kind::Tcp { .. } => self.start = Timestamp::MAX,
+            Kind::Tcp { .. } | Kind::Quic(_) => self.start = Timestamp::MAX,
         }
     }
 
@@ -200,6 +220,7 @@ impl Flow {
             Kind::Tcp { client, .. } if side == Side::Client => client.handle_packet(packet, now),
             Kind::Tcp { server, .. } => server.handle_packet(packet, now),
             Kind::Udp(udp) => udp.received.on_bytes(packet.len() as u64, now),
+            Kind::Quic(quic) => quic.handle_packet(self.direction.from_side() != side, packet, now),
         }
     }
 
@@ -219,6 +240,7 @@ impl Flow {
             }
             Kind::Udp(udp) if self.direction.from_side() == side => udp.poll_packet(now),
             Kind::Udp(_) => None,
+            Kind::Quic(quic) => quic.poll_packet(self.direction.from_side() == side, now),
         }
     }
 
@@ -231,6 +253,7 @@ impl Flow {
                 client.poll_deadline().into_iter().chain(server.poll_deadline()).min()
             }
             Kind::Udp(udp) => (udp.next <= udp.until).then_some(udp.next),
+            Kind::Quic(quic) => quic.poll_deadline(),
         }
     }
 }

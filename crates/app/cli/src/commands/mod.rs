@@ -7,4 +7,5 @@ pub(crate) mod links;
 pub(crate) mod mode;
 pub(crate) mod server;
 pub(crate) mod status;
+pub(crate) mod streams;
 pub(crate) mod up;

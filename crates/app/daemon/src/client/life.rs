@@ -196,7 +196,7 @@ impl Life {
         }
         if let Some(engine) = &self.engine {
             if let Some(rules) = self.choice.wanted(link).rules {
-                engine.send(ClientCommand::SetRules(LinkId(link.index), rules));
+                engine.send(ClientCommand::SetLinkRules(LinkId(link.index), rules));
             }
             engine.send(ClientCommand::LinkUp(setup_of(link)));
         }
@@ -212,7 +212,7 @@ impl Life {
                 None => self.on_link_gone(&link),
                 Some(rules) if self.used.contains_key(&link.index) => {
                     if let Some(engine) = &self.engine {
-                        engine.send(ClientCommand::SetRules(LinkId(link.index), rules));
+                        engine.send(ClientCommand::SetLinkRules(LinkId(link.index), rules));
                     }
                 }
                 Some(_) => self.on_link(&link)?,
@@ -335,6 +335,7 @@ impl Life {
                 let link = link.map_or("(gone)", |link| link.name.as_str());
                 tracing::info!("link `{link}`: {:?} -> {:?}", change.from, change.to);
             }
+            ClientEvent::Stream(change) => tracing::debug!("{}", crate::streams::explain(&change)),
             // The data plane keeps this one to itself.
             ClientEvent::TimestampUsed(_) => {}
         }
@@ -348,13 +349,9 @@ impl Life {
             let fault = self.silence_fault(silence);
             format!("{}\n{}", fault.what, fault.why)
         });
-        let status = self.view.status(
-            self.config.mode,
-            status.as_ref().map(|status| &status.bond),
-            &links,
-            &self.used,
-            reason,
-        );
+        let bond = status.as_ref().map(|status| &status.bond);
+        self.meeting.publish_streams(self.view.streams(self.config.mode, bond, &links));
+        let status = self.view.status(self.config.mode, bond, &links, &self.used, reason);
         self.meeting.publish(status);
     }
 

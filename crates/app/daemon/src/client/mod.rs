@@ -121,5 +121,6 @@ fn bond_config(
         software: crate::SOFTWARE.to_owned(),
         seed: crate::identity::random()?,
         memory: crate::SESSION_MEMORY,
+        rules: config.streams.rules.to_rules(),
     })
 }

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bondwire_api::{LinkStatus, Mode, Role, Status, Totals};
+use bondwire_api::{LinkStatus, Mode, Role, Status, Streams, Totals};
 use bondwire_bond::{ClientState, ClientStatus, Parameters};
 use bondwire_netctl::{Link, LinkKind};
+use bondwire_units::LinkId;
 
 use crate::config::ClientConfig;
 use crate::identity::ClientIdentity;
 use crate::link_settings::LinkSettings;
 use crate::status::{Odometer, fill, idle_link, mode_of, totals};
+use crate::streams;
 
 /// Links that are remembered after they have gone.
 const MAX_SEEN: usize = 64;
@@ -110,6 +112,18 @@ impl View {
             flows: bond.map_or(0, |bond| bond.flows as u64),
             totals,
         }
+    }
+
+    /// The real-time flows, with the names of the links that carry them.
+    pub(super) fn streams(&self, mode: Mode, bond: Option<&ClientStatus>, links: &[&Link]) -> Streams {
+        let name = |id: LinkId| links.iter().find(|link| link.index == id.0).map(|link| link.name.clone());
+        let mut streams: Vec<_> = bond
+            .iter()
+            .flat_map(|bond| &bond.streams)
+            .map(|stream| streams::of_client(stream, stream.link.and_then(name)))
+            .collect();
+        streams.sort_by_key(|stream| std::cmp::Reverse(stream.age_ms));
+        Streams { mode: Some(bond.map_or(mode, |bond| mode_of(bond.mode))), streams }
     }
 
     /// Links that were there once, and are not now.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bondwire_api::Mode;
 use serde::Deserialize;
 
-use super::{LinkConfig, TunnelConfig};
+use super::{LinkConfig, StreamsConfig, TunnelConfig};
 use crate::names::{Endpoint, InterfaceName};
 
 /// What a client may be told. Every key has a default.
@@ -22,6 +22,8 @@ pub struct ClientConfig {
     pub links: LinksConfig,
     /// What is wanted of single links, by name.
     pub link: BTreeMap<InterfaceName, LinkConfig>,
+    /// What is real-time, and what is not.
+    pub streams: StreamsConfig,
     /// The tunnel's device.
     pub tunnel: TunnelConfig,
     /// Where the server is, when that is not where the invite said.
@@ -36,6 +38,7 @@ impl Default for ClientConfig {
             default_route: true,
             links: LinksConfig::default(),
             link: BTreeMap::new(),
+            streams: StreamsConfig::default(),
             tunnel: TunnelConfig::default(),
             server: ServerOverride::default(),
         }
@@ -87,7 +90,7 @@ pub(crate) const TEMPLATE: &str = r#"# bondwire, client. All keys are optional; 
 # Changes take effect at the next `bondwire up`. The keys of this client are in client.key.
 
 # How packets are spread: "speed", "streaming" or "redundant".
-# "streaming" does what "speed" does for now.
+# "streaming" is "speed" in which calls, games and live video go first (see [streams]).
 #mode = "streaming"
 
 # In mode "redundant": over how many links each packet goes at most (2 to 5).
@@ -111,6 +114,12 @@ pub(crate) const TEMPLATE: &str = r#"# bondwire, client. All keys are optional; 
 #limit_down = "none"
 # What it is, where the guess is wrong: "ethernet", "wifi", "cellular", "satellite", "tethered" or "unknown".
 #kind = "cellular"
+
+[streams]
+# Which flows are calls, games or live video is seen by how they behave. A rule decides otherwise; the first that matches wins.
+# What a rule names has to match: remote (address or network), port (either end's; also "5000-5010"), protocol ("udp"), dscp
+# (0 to 63, or "EF", "AF41" ...). Its class is "real-time", "bulk" or "default".
+#rules = [{ remote = "203.0.113.0/24", port = 9000, class = "real-time" }]
 
 [tunnel]
 # "tun", or "packet" for user namespaces without /dev/net/tun.

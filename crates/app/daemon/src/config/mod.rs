@@ -7,6 +7,7 @@
 mod client;
 mod link;
 mod server;
+mod streams;
 pub(crate) mod suggest;
 
 use std::path::Path;
@@ -20,6 +21,7 @@ pub use client::{ClientConfig, Copies, LinksConfig, ServerOverride};
 pub use link::{Limit, LinkConfig};
 pub(crate) use server::template as server_template;
 pub use server::{Endpoints, LimitsConfig, NetworkConfig, ServerConfig};
+pub use streams::{StreamClass, StreamRule, StreamRules, StreamsConfig};
 
 use crate::files;
 use crate::names::InterfaceName;
@@ -110,7 +112,7 @@ fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
 }
 
 /// The tables of the configuration files.
-const TABLES: [&str; 5] = ["links", "tunnel", "server", "network", "limits"];
+const TABLES: [&str; 6] = ["links", "streams", "tunnel", "server", "network", "limits"];
 
 /// A key as people have to write it: a table stands in brackets. There are tables on the top level only, where `tunnel` is one in both files.
 fn shown(key: &str, known: &[&str]) -> String {

@@ -1,6 +1,7 @@
 //! The written files are the documentation: they have to parse, and to say what the defaults are.
 
 use bondwire_api::{FaultKind, Mode};
+use bondwire_bond::{Rule, RuleClass, Rules};
 
 use super::*;
 
@@ -26,6 +27,8 @@ fn the_client_template_is_the_default() {
     assert_eq!(shown.link.len(), 1, "the example");
     shown.link.clear();
     shown.server.endpoints.clear();
+    assert!(!shown.streams.rules.is_empty(), "the example");
+    shown.streams = StreamsConfig::default();
     assert_eq!(shown, ClientConfig::default());
 }
 
@@ -75,10 +78,41 @@ fn wrong_values_have_a_place_too() {
         ("[server]\nendpoints = [\"nowhere\"]", "line 2, column 13", "HOST:PORT"),
         ("mode = ", "line 1, column 8", ""),
         ("default_route = \"yes\"", "line 1, column 17", "boolean"),
+        ("[streams]\nrules = [{ port = 0, class = \"bulk\" }]", "line 2, column 10", "`0` is no port"),
+        ("[streams]\nrules = [{ dscp = \"AF51\", class = \"bulk\" }]", "line 2, column 10", "is no DSCP"),
+        (
+            "[streams]\nrules = [{ remote = \"10.0.0.0/33\", class = \"bulk\" }]",
+            "line 2, column 10",
+            "neither an address",
+        ),
+        (
+            "[streams]\nrules = [{ class = \"urgent\" }]",
+            "line 2, column 20",
+            "there is no value `urgent` here",
+        ),
     ] {
         let fault = client(text).expect_err(text);
         assert!(fault.what.ends_with(place), "{text}: {}", fault.what);
         assert!(fault.why.contains(why), "{text}: {}", fault.why);
     }
     assert_eq!(client("mode = \"redundant\"").expect("good").mode, Mode::Redundant);
+}
+
+#[test]
+fn rules_about_flows_are_read() {
+    let config = client(
+        "[streams]\nrules = [\n  { remote = \"203.0.113.0/24\", port = \"5000-5010\", class = \"real-time\" },\n  \
+         { remote = \"2001:db8::1\", protocol = \"udp\", dscp = \"AF41\", class = \"bulk\" },\n  \
+         { dscp = 46, class = \"default\" },\n]",
+    );
+    let rules = config.expect("good").streams.rules.to_rules();
+    let rule = |remote, ports, protocol, dscp, class| Rule { remote, ports, protocol, dscp, class };
+    let network = ("203.0.113.0".parse().expect("good"), 24);
+    let host = ("2001:db8::1".parse().expect("good"), 128);
+    let expected = [
+        rule(Some(network), Some(5_000..=5_010), None, None, RuleClass::RealTime),
+        rule(Some(host), None, Some(17), Some(34), RuleClass::Bulk),
+        rule(None, None, None, Some(46), RuleClass::Default),
+    ];
+    assert_eq!(rules, Rules::new(expected.to_vec()));
 }

@@ -160,6 +160,7 @@ fn live(
         }
         let status = engine.status();
         meeting.publish_clients(view.clients(directory, Some(&status.bond)));
+        meeting.publish_streams(view.streams(&status.bond));
         meeting.publish(view.status(Some(&status.bond)));
         wake::wait(&[signal.as_fd(), waker.as_fd(), directory.as_fd()], EVERY)?;
     }
@@ -178,6 +179,9 @@ fn on_event(event: ServerEvent, directory: &mut Directory) {
         ServerEvent::Refused { remote, name, reason } => {
             tracing::warn!("refused {}: {reason}", name.as_deref().unwrap_or("an unknown client"));
             tracing::debug!("the refused one comes from {remote}");
+        }
+        ServerEvent::Stream { name, change } => {
+            tracing::debug!("client `{name}`, {}", crate::streams::explain(&change));
         }
         ServerEvent::PathState { name, change } => {
             tracing::debug!("client `{name}`, {}: {:?} -> {:?}", change.path, change.from, change.to);

@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
-use bondwire_api::{ClientState, Clients, Role, Status, Totals};
+use bondwire_api::{ClientState, Clients, Role, Status, Streams, Totals};
 use bondwire_bond::ServerStatus;
 
 use crate::config::ServerConfig;
 use crate::directory::Directory;
 use crate::identity::unix_seconds;
 use crate::status::{Odometer, fill, idle_link, totals};
+use crate::streams;
 
 /// Makes statuses, and remembers what they need from one to the next.
 #[derive(Debug)]
@@ -73,6 +74,17 @@ impl View {
             totals,
             ..self.template.clone()
         }
+    }
+
+    /// The real-time flows of all clients.
+    pub(super) fn streams(&self, bond: &ServerStatus) -> Streams {
+        let of = |session: &bondwire_bond::SessionStatus| {
+            let name = session.name.clone();
+            session.streams.iter().map(move |stream| streams::of_server(stream, &name)).collect::<Vec<_>>()
+        };
+        let mut streams: Vec<_> = bond.sessions.iter().flat_map(of).collect();
+        streams.sort_by_key(|stream| std::cmp::Reverse(stream.age_ms));
+        Streams { mode: None, streams }
     }
 
     /// All clients, and which of them are connected.

@@ -8,7 +8,7 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bondwire_bond::{Client, ClientConfig, ClientEvent, ClientState, Parameters};
+use bondwire_bond::{Client, ClientConfig, ClientEvent, ClientState, Parameters, Rules};
 use bondwire_crypto::{Cipher, Psk, SecretKey};
 use bondwire_netctl::{Changes, Prefix};
 use bondwire_tun::{Device, DeviceConfig, DeviceKind};
@@ -38,6 +38,7 @@ fn client_config(identity: u8) -> ClientConfig {
         software: "test".to_owned(),
         seed: [identity; 32],
         memory: ByteCount::new(32 << 20),
+        rules: Rules::default(),
     }
 }
 

@@ -232,6 +232,7 @@ impl Server {
             mode: hello.mode,
             max_redundant: usize::from(self.config.max_redundant),
             memory: self.config.memory_per_session,
+            rules: crate::realtime::Rules::default(),
             seed: self.random.bytes(),
         };
         // Only a pinned key has proven that it may raise the timestamp (docs/protocol.md, HS-5); a new one does so when it is pinned.

@@ -290,6 +290,7 @@ impl Server {
                 v6: seat.v6,
                 paths: seat.session.path_status(now),
                 flows: seat.session.flows(now),
+                streams: seat.session.stream_status(now),
                 counters: seat.session.counters(),
             })
             .collect();
@@ -361,6 +362,10 @@ impl Server {
                 SessionEvent::Path(change) => {
                     let name = seat.name.clone();
                     self.events.push_back(ServerEvent::PathState { name, change });
+                }
+                SessionEvent::Stream(change) => {
+                    let name = seat.name.clone();
+                    self.events.push_back(ServerEvent::Stream { name, change });
                 }
                 SessionEvent::PeerClosed(_) => over = Some(None),
                 SessionEvent::WornOut => over = Some(Some((CloseCode::KeysWornOut, "the keys are worn out"))),

@@ -21,6 +21,8 @@ pub(crate) enum Control {
     PathClose(PathId),
     /// Packets that will not come.
     Skip { flow: u16, first: u64, count: u16 },
+    /// How a flow stands: the one of this record.
+    FlowClass(u32),
 }
 
 /// One piece of a packet that matters after it was sent.

@@ -3,6 +3,7 @@
 use super::content::Content;
 use super::parity::{Guard, Solver};
 use super::priority::Tier;
+use super::realtime::Room;
 use crate::meter::Meter;
 use crate::store::StoreId;
 use crate::types::{LinkRules, PathStatus, Route};
@@ -125,6 +126,8 @@ pub(crate) struct Lane {
     pub(crate) link_down: bool,
     /// The peer hears nothing of us here, or doubts its own way: acknowledgements take another path.
     pub(crate) doubted: bool,
+    /// What bulk leaves to real-time flows.
+    pub(crate) room: Room,
     /// The packet that is being built probes for this MTU.
     pub(crate) mtu_probe: Option<usize>,
 }
@@ -175,6 +178,7 @@ impl Lane {
             standby_since: None,
             link_down: false,
             doubted: false,
+            room: Room::default(),
             mtu_probe: None,
         }
     }

@@ -11,6 +11,7 @@ mod content;
 mod lane;
 mod parity;
 mod priority;
+mod realtime;
 mod receive;
 mod schedule;
 mod send;
@@ -20,6 +21,7 @@ use crate::ingress::Ingress;
 use crate::order::Order;
 use crate::pool::Pool;
 use crate::random::Random;
+use crate::realtime::{Arrivals, Preference, Rules, StreamChange, Streams};
 use crate::reassembly::Reassembly;
 use crate::smoothing::{Outlet, Smoother};
 use crate::store::{Store, StoreId};
@@ -50,6 +52,8 @@ pub(crate) enum Role {
 pub(crate) enum SessionEvent {
     /// A path changed its state.
     Path(PathChange),
+    /// A flow became real-time, or is none any more.
+    Stream(StreamChange),
     /// The peer ended the session.
     PeerClosed(CloseCode),
     /// The keys have sealed as much as they may.
@@ -66,6 +70,7 @@ pub(crate) struct SessionSetup {
     pub(crate) theirs: SessionId,
     pub(crate) keys: SessionKeys,
     pub(crate) mode: Mode,
+    pub(crate) rules: Rules,
     pub(crate) max_redundant: usize,
     pub(crate) memory: ByteCount,
     pub(crate) seed: [u8; 32],
@@ -87,6 +92,11 @@ pub(crate) struct Session {
     /// Paths that were closed: their ids are not used again.
     closed_paths: BTreeSet<PathId>,
     ingress: Ingress,
+    streams: Streams,
+    arrivals: Arrivals,
+    preference: Preference,
+    /// Real-time flows are under way, as of the last upkeep.
+    real_time: bool,
     store: Store,
     order: Order,
     reassembly: Reassembly,
@@ -94,6 +104,8 @@ pub(crate) struct Session {
     pool: Pool,
     /// Packets to be sent again.
     repairs: VecDeque<StoreId>,
+    /// Those of real-time flows, which go first.
+    urgent_repairs: VecDeque<StoreId>,
     /// Control frames to be sent, or sent again.
     control: VecDeque<Control>,
     status_sequence: u64,
@@ -117,6 +129,8 @@ impl Session {
     /// A session under new keys, without paths.
     pub(crate) fn new(setup: SessionSetup, now: Timestamp) -> Self {
         let share = (setup.memory.get() / 4) as usize;
+        let mut streams = Streams::new();
+        streams.set_rules(setup.rules);
         Self {
             role: setup.role,
             ours: setup.ours,
@@ -130,12 +144,17 @@ impl Session {
             next_path: 0,
             closed_paths: BTreeSet::new(),
             ingress: Ingress::new(share),
+            streams,
+            arrivals: Arrivals::default(),
+            preference: Preference::default(),
+            real_time: false,
             store: Store::new(share),
             order: Order::new(share * 2),
             reassembly: Reassembly::default(),
             smoother: Smoother::default(),
             pool: Pool::new(1_024),
             repairs: VecDeque::new(),
+            urgent_repairs: VecDeque::new(),
             control: VecDeque::new(),
             status_sequence: 0,
             policy_sequence: 0,
@@ -273,7 +292,7 @@ impl Session {
         }
         self.last_data = now;
         self.smoother.on_sent(info, now);
-        self.ingress.push(packet, info, &mut self.pool, now);
+        self.ingress.push(packet, info, &mut self.streams, self.mode, &mut self.pool, now);
     }
 
     /// Ends the session: the peer is told once.

@@ -172,7 +172,8 @@ impl Session {
                 Frame::Parity(parity) => self.handle_parity(&parity, now),
                 Frame::Recovered(recovered) => self.handle_recovered(&recovered),
                 Frame::LinkPolicy(policy) => self.handle_link_policy(policy, now),
-                Frame::Data(data) => self.handle_data(&data, delivery, now),
+                Frame::FlowClass(flow) => self.handle_flow_class(&flow, now),
+                Frame::Data(data) => self.handle_data(arrived_on, &data, delivery, now),
             }
         }
         eliciting
@@ -215,7 +216,7 @@ impl Session {
                 }
                 Item::Fragment(id, index, count) => {
                     if self.store.on_acknowledged(id, Some((index, count)), &mut self.pool) {
-                        self.repairs.push_back(id);
+                        self.queue_repair(id);
                     }
                 }
                 Item::Control(_) => {}
@@ -228,7 +229,7 @@ impl Session {
             match item {
                 Item::Data(id) | Item::Fragment(id, _, _) => {
                     if self.store.on_lost(id) {
-                        self.repairs.push_back(id);
+                        self.queue_repair(id);
                     }
                 }
                 Item::Control(control) => self.control_again(control),
@@ -244,7 +245,7 @@ impl Session {
                 self.lanes.iter().any(|lane| lane.id == status.path && lane.status_told > status.sequence)
             }
             Control::Policy(policy) => self.is_stale(&policy),
-            Control::PathClose(_) | Control::Skip { .. } => false,
+            Control::PathClose(_) | Control::Skip { .. } | Control::FlowClass(_) => false,
         };
         if !stale {
             self.control.push_back(control);
@@ -337,7 +338,13 @@ impl Session {
         }
     }
 
-    fn handle_data(&mut self, data: &Data<'_>, delivery: &mut Delivery<'_>, now: Timestamp) {
+    fn handle_data(
+        &mut self,
+        arrived_on: PathId,
+        data: &Data<'_>,
+        delivery: &mut Delivery<'_>,
+        now: Timestamp,
+    ) {
         self.last_data = now;
         let Some(expected) = self.order.expected(data.flow) else {
             self.counters.drops.count(DropReason::Malformed);
@@ -374,10 +381,20 @@ impl Session {
             }
             return;
         }
+        if is_datagram(packet) && self.order.wants(tag) {
+            self.on_arrival(tag, packet, arrived_on, now);
+        }
         let mut outlet =
             Outlet { batch: delivery.batch, smoother: &mut self.smoother, ingress: &self.ingress, now };
         self.order.handle_packet(tag, packet, &mut outlet, &mut self.pool, now);
     }
+}
+
+/// Whether an inner packet is anything but TCP, as far as the first header says.
+fn is_datagram(packet: &[u8]) -> bool {
+    let protocol =
+        if packet.first().is_some_and(|first| first >> 4 == 4) { packet.get(9) } else { packet.get(6) };
+    protocol.is_some_and(|protocol| *protocol != bondwire_packet::protocol::TCP)
 }
 
 /// A packet that was opened.

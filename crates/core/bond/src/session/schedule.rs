@@ -27,7 +27,7 @@ const SPARE_DEMAND: Duration = Duration::from_millis(10);
 
 impl Session {
     /// The paths in use, as indices: useful ones, or, if there are none, any that are alive.
-    fn usable(&self) -> impl Iterator<Item = (usize, &Lane)> {
+    pub(super) fn usable(&self) -> impl Iterator<Item = (usize, &Lane)> + Clone {
         let any_useful = self.lanes.iter().any(Lane::is_useful);
         self.lanes
             .iter()
@@ -60,7 +60,7 @@ impl Session {
     pub(super) fn pick_bulk(&self, size: usize, demand: usize, now: Timestamp) -> Option<usize> {
         let (index, candidate) = self
             .usable()
-            .filter(|(_, lane)| lane.path.send_budget(now) > 0)
+            .filter(|(_, lane)| lane.path.send_budget(now) > 0 && lane.room.is_open(now))
             .min_by_key(|(_, lane)| (lane.tier, lane.path.arrival_after(size, now)))?;
         if !self.may_take(candidate) {
             return None;

@@ -6,7 +6,6 @@
 use super::content::{Content, Control, Item, MAX_ITEMS};
 use super::lane::{COPY_WAIT, Copy, Outgoing, overhead};
 use super::{Lane, Role, Session, SessionEvent};
-use crate::ingress::Head;
 use crate::reassembly::FRAGMENT_LEN;
 use crate::types::{DatagramBatch, Route};
 use bondwire_packet::FlowClass;
@@ -29,7 +28,7 @@ const CLOSE_COST: u64 = (CLOSE_MAX + HEADER_LEN + TAG_LEN) as u64 + 48;
 const FULL_CHALLENGE: u64 = INITIATION_LEN as u64 + 48;
 pub(super) const SHORT_CHALLENGE: u64 = (SHORT_ROOM + HEADER_LEN + TAG_LEN) as u64 + 48;
 /// Frames around an inner packet that is alone in its datagram.
-const DATAGRAM_OVERHEAD: usize = HEADER_LEN + DATA_HEADER_MIN + TAG_LEN;
+pub(super) const DATAGRAM_OVERHEAD: usize = HEADER_LEN + DATA_HEADER_MIN + TAG_LEN;
 
 /// A packet that is being built.
 pub(super) struct Draft {
@@ -51,6 +50,7 @@ impl Session {
         }
         self.send_control(out, now);
         let end = out.len() + RUN;
+        while out.len() < end && self.send_urgent_repair(out, now) {}
         while out.len() < end && self.send_repair(out, now) {}
         self.send_copies(out, end, now);
         while out.len() < end && self.send_fresh(out, now) {}
@@ -94,6 +94,7 @@ impl Session {
             Some(mtu) => lane.path.on_mtu_probe_sent(mtu, draft.content, now),
             None => lane.path.on_packet_sent(size, draft.eliciting, draft.content, now),
         };
+        lane.room.on_sent(size, lane.path.pacing_rate(), now);
         let header = DataHeader {
             phase: self.keys.phase(),
             receiver: self.theirs,
@@ -244,7 +245,7 @@ impl Session {
                 while content.has_room()
                     && let Some(control) = session.control.pop_front()
                 {
-                    if write_control(w, control) {
+                    if session.write_flow_class(w, control) || write_control(w, control) {
                         content.add(Item::Control(control));
                     }
                 }
@@ -289,7 +290,7 @@ impl Session {
     }
 
     /// Sends a stored packet on a path: whole, or in fragments where it does not fit (docs/protocol.md, DATA-5).
-    fn send_stored(
+    pub(super) fn send_stored(
         &mut self,
         index: usize,
         id: crate::store::StoreId,
@@ -298,6 +299,7 @@ impl Session {
     ) {
         let Some(stored) = self.store.get_mut(id) else { return };
         let (flow, sequence, len) = (stored.flow, stored.sequence, stored.bytes.len());
+        let ordered = stored.ordered;
         let whole = len + DATA_HEADER_MIN <= self.room(index);
         let count = if whole { 1 } else { len.div_ceil(FRAGMENT_LEN) };
         for part in 0..count {
@@ -315,7 +317,7 @@ impl Session {
                 } else {
                     &stored.bytes[part * FRAGMENT_LEN..len.min((part + 1) * FRAGMENT_LEN)]
                 };
-                write_data(w, flow, sequence, true, fragment, piece).then_some((true, Content::of(item)))
+                write_data(w, flow, sequence, ordered, fragment, piece).then_some((true, Content::of(item)))
             });
             if sent && let Some(stored) = self.store.get_mut(id) {
                 stored.copies += 1;
@@ -348,7 +350,13 @@ impl Session {
         }
     }
 
-    fn send_outgoing(&mut self, index: usize, outgoing: Outgoing, out: &mut DatagramBatch, now: Timestamp) {
+    pub(super) fn send_outgoing(
+        &mut self,
+        index: usize,
+        outgoing: Outgoing,
+        out: &mut DatagramBatch,
+        now: Timestamp,
+    ) {
         match outgoing {
             Outgoing::Kept(id) => self.send_stored(index, id, out, now),
             Outgoing::Once { flow, sequence, bytes } => {
@@ -366,17 +374,22 @@ impl Session {
             }
             return false;
         };
-        let Some(index) = self.pick_for(head, now) else {
+        let Some((head, index)) = self.pick_for(head, now) else {
             // A path that is left unused by choice has not shown what it can do: its estimate must not sink for that.
             for lane in self.lanes.iter_mut().filter(|lane| lane.path.send_budget(now) > 0) {
                 lane.path.set_app_limited(now);
             }
             return false;
         };
-        let Some(packet) = self.ingress.pop() else { return false };
+        let Some(packet) = self.ingress.pop(head) else { return false };
         self.counters.sent += 1;
         self.counters.sent_bytes += packet.bytes.len() as u64;
         let (flow, sequence) = (packet.flow, packet.sequence);
+        self.ingress.set_path(flow, self.lanes[index].id);
+        if packet.class == FlowClass::RealTime {
+            self.send_real_time(index, packet, out, now);
+            return true;
+        }
         let outgoing = if packet.class == FlowClass::Stream {
             Outgoing::Kept(self.store.keep(flow, sequence, packet.bytes, now))
         } else {
@@ -397,13 +410,8 @@ impl Session {
         true
     }
 
-    fn pick_for(&self, head: Head, now: Timestamp) -> Option<usize> {
-        let size = head.size + DATAGRAM_OVERHEAD;
-        if head.sparse { self.pick_urgent(size, now) } else { self.pick_bulk(size, head.demand, now) }
-    }
-
     /// Puts copies of a packet in front of the other paths.
-    fn queue_copies(&mut self, first: usize, outgoing: &Outgoing, now: Timestamp) {
+    pub(super) fn queue_copies(&mut self, first: usize, outgoing: &Outgoing, now: Timestamp) {
         for index in self.copy_lanes(first, now) {
             let packet = match outgoing {
                 Outgoing::Kept(id) => Outgoing::Kept(*id),
@@ -517,6 +525,8 @@ fn write_control(writer: &mut Writer<'_>, control: Control) -> bool {
         Control::Policy(policy) => writer.link_policy(&policy),
         Control::PathClose(path) => writer.path_close(path),
         Control::Skip { flow, first, count } => writer.skip(flow, first as u32, count),
+        // Written by `write_flow_class`, or there is nothing to say any more.
+        Control::FlowClass(_) => false,
     }
 }
 

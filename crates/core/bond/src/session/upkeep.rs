@@ -95,8 +95,12 @@ impl Session {
                 next = Deadline::earliest(next, Some(Deadline::new(at, "an acknowledgement")));
             }
             if lane.is_active()
-                && (self.ingress.bytes() > 0 || !self.repairs.is_empty() || !lane.copies.is_empty())
-                && let Some(at) = lane.path.poll_send_time(now).filter(|at| *at > now)
+                && (self.ingress.bytes() > 0
+                    || !self.repairs.is_empty()
+                    || !self.urgent_repairs.is_empty()
+                    || !lane.copies.is_empty())
+                && let Some(at) =
+                    lane.path.poll_send_time(now).map(|at| at.max(lane.room.at())).filter(|at| *at > now)
             {
                 // A path that has room now and got nothing is one that a flow is better off without: not even a moment later.
                 next = Deadline::earliest(next, Some(Deadline::new(at, "the pacer")));
@@ -116,6 +120,10 @@ impl Session {
 
     fn upkeep(&mut self, now: Timestamp) {
         while let Some(stored) = self.store.poll_given_up(now) {
+            if !stored.ordered {
+                self.pool.give_back(stored.bytes);
+                continue;
+            }
             // docs/protocol.md, DATA-7
             match self.control.back_mut() {
                 Some(Control::Skip { flow, first, count })
@@ -136,12 +144,14 @@ impl Session {
         }
         self.ingress.set_params(self.codel_params());
         self.smoother.set_floor(self.rtt_floor(), self.pacing_rate(), now);
+        self.upkeep_streams(now);
         let traffic = if now.since(self.last_data) < TRAFFIC { Traffic::Bulk } else { Traffic::Idle };
         let pto = self.lanes.iter().map(|lane| lane.path.rtt().pto()).max().unwrap_or_default();
         self.keys.set_old_key_life((pto * 3).clamp(Duration::from_secs(1), Duration::from_secs(10)));
         self.watch_priorities(now);
         for index in 0..self.lanes.len() {
             let traffic = if self.lanes[index].tier == Tier::Standby { Traffic::Idle } else { traffic };
+            let traffic = if self.carries_real_time(index) { Traffic::Realtime } else { traffic };
             self.lanes[index].path.set_traffic(traffic, now);
             self.judge(index, now);
             let lane = &mut self.lanes[index];
@@ -232,7 +242,7 @@ impl Session {
         match item {
             Item::Data(id) | Item::Fragment(id, _, _) => {
                 if self.store.on_doubtful(id) {
-                    self.repairs.push_back(id);
+                    self.queue_repair(id);
                     self.counters.rescued += 1;
                 }
             }

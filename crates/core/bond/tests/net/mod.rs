@@ -85,6 +85,7 @@ fn client(seed: u8, last_timestamp: u64, server: PublicKey, now: Timestamp) -> C
         software: "test".to_owned(),
         seed: [seed; 32],
         memory: ByteCount::new(16 << 20),
+        rules: Rules::default(),
     };
     Client::new(config, UNIX * 1_000_000, now)
 }

@@ -17,6 +17,7 @@ mod tests;
 mod writer;
 
 use bondwire_units::PathId;
+use core::net::IpAddr;
 
 use crate::params::{CloseCode, Mode};
 
@@ -57,6 +58,8 @@ pub const SKIP_MAX: usize = 1 + 2 + 3 + 4;
 pub const MODE_MAX: usize = 1 + 8 + 1;
 /// The most bytes of a LINK_POLICY.
 pub const LINK_POLICY_MAX: usize = 1 + 1 + 8 + 1 + 8;
+/// The most bytes of a FLOW_CLASS.
+pub const FLOW_CLASS_MAX: usize = 1 + 1 + 1 + 1 + 2 + 2 + 16 + 16;
 /// Bytes before the payload of a DATA frame that is whole and runs to the end of its packet.
 pub const DATA_HEADER_MIN: usize = 1 + 2 + 3;
 /// Bytes that a length adds to the header of a DATA frame; the last frame of a packet needs none.
@@ -81,6 +84,7 @@ const MODE: u8 = 0x0b;
 const PARITY: u8 = 0x0d;
 const RECOVERED: u8 = 0x0e;
 const LINK_POLICY: u8 = 0x0c;
+const FLOW_CLASS: u8 = 0x0f;
 const DATA: u8 = 0x10;
 const DATA_LAST: u8 = 0x17;
 const DATA_LENGTH_BIT: u8 = 0b001;
@@ -150,6 +154,8 @@ pub enum Frame<'a> {
     Recovered(Recovered<'a>),
     /// How the client wants a path to be used (PATH-8).
     LinkPolicy(LinkPolicy),
+    /// How the sender sees an inner flow (FLOW-1).
+    FlowClass(FlowClassFrame),
     /// An inner packet, or a fragment of one.
     Data(Data<'a>),
 }
@@ -174,6 +180,19 @@ pub struct Data<'a> {
     pub fragment: Option<Fragment>,
     /// The bytes; never empty.
     pub payload: &'a [u8],
+}
+
+/// How the sender sees an inner flow, in both of its directions (FLOW-1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowClassFrame {
+    /// 0 says nothing (any more), 1 real-time, 2 bulk, 3 neither; others are taken for 0.
+    pub class: u8,
+    /// The number of the transport protocol.
+    pub protocol: u8,
+    /// The client's end, address and port.
+    pub client: (IpAddr, u16),
+    /// The other end; of the same family.
+    pub remote: (IpAddr, u16),
 }
 
 /// Which part of an inner packet a DATA frame carries (DATA-5).

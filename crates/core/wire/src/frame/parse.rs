@@ -1,11 +1,14 @@
 use bondwire_units::{Bitrate, PathId};
 
 use super::{
-    ACK, Ack, CLOSE, DATA, DATA_FRAGMENT_BIT, DATA_LAST, DATA_LENGTH_BIT, DATA_ORDERED_BIT, Data, Fragment,
-    Frame, LAST_FRAGMENT_BIT, LINK_POLICY, LinkPolicy, LinkPriority, MAX_CLOSE_TEXT, MAX_FRAGMENTS, MODE,
-    PADDING, PARITY, PATH_CHALLENGE, PATH_CLOSE, PATH_RESPONSE, PATH_STATUS, PING, Parity, PathState,
-    PathStatus, RECOVERED, REKEY_REQUEST, REKEY_RESPONSE, Recovered, SKIP, SKIPPABLE,
+    ACK, Ack, CLOSE, DATA, DATA_FRAGMENT_BIT, DATA_LAST, DATA_LENGTH_BIT, DATA_ORDERED_BIT, Data, FLOW_CLASS,
+    FlowClassFrame, Fragment, Frame, LAST_FRAGMENT_BIT, LINK_POLICY, LinkPolicy, LinkPriority,
+    MAX_CLOSE_TEXT, MAX_FRAGMENTS, MODE, PADDING, PARITY, PATH_CHALLENGE, PATH_CLOSE, PATH_RESPONSE,
+    PATH_STATUS, PING, Parity, PathState, PathStatus, RECOVERED, REKEY_REQUEST, REKEY_RESPONSE, Recovered,
+    SKIP, SKIPPABLE,
 };
+use core::net::IpAddr;
+
 use crate::error::{Malformed, Violation, WireError};
 use crate::params::{CloseCode, Mode};
 use crate::reader::{Reader, text};
@@ -86,9 +89,22 @@ fn decode<'a>(kind: u8, reader: &mut Reader<'a>) -> Result<Frame<'a>, WireError>
         PARITY => Frame::Parity(Parity::decode(reader)?),
         RECOVERED => Frame::Recovered(Recovered::decode(reader)?),
         LINK_POLICY => Frame::LinkPolicy(link_policy(reader)?),
+        FLOW_CLASS => Frame::FlowClass(flow_class(reader)?),
         DATA..=DATA_LAST => Frame::Data(data(kind, reader)?),
         unknown => return Err(Violation::UnknownFrame(unknown).into()),
     })
+}
+
+fn flow_class(reader: &mut Reader<'_>) -> Result<FlowClassFrame, WireError> {
+    const WHAT: &str = "a FLOW_CLASS";
+    let (class, protocol, version) = (reader.u8(WHAT)?, reader.u8(WHAT)?, reader.u8(WHAT)?);
+    let (client_port, remote_port) = (reader.u16(WHAT)?, reader.u16(WHAT)?);
+    let (client, remote) = match version {
+        4 => (IpAddr::from(reader.array::<4>(WHAT)?), IpAddr::from(reader.array::<4>(WHAT)?)),
+        6 => (IpAddr::from(reader.array::<16>(WHAT)?), IpAddr::from(reader.array::<16>(WHAT)?)),
+        _ => return Err(Violation::OutOfBounds("the IP version of a FLOW_CLASS").into()),
+    };
+    Ok(FlowClassFrame { class, protocol, client: (client, client_port), remote: (remote, remote_port) })
 }
 
 fn path_status(reader: &mut Reader<'_>) -> Result<PathStatus, WireError> {

@@ -39,6 +39,16 @@ fn ranges() -> impl Strategy<Value = Vec<RangeInclusive<u64>>> {
     })
 }
 
+fn flow_class() -> impl Strategy<Value = Frame<'static>> {
+    let ends = prop_oneof![
+        any::<([u8; 4], [u8; 4])>().prop_map(|(a, b)| (IpAddr::from(a), IpAddr::from(b))),
+        any::<([u8; 16], [u8; 16])>().prop_map(|(a, b)| (IpAddr::from(a), IpAddr::from(b))),
+    ];
+    (any::<(u8, u8, u16, u16)>(), ends).prop_map(|((class, protocol, port, other), (client, remote))| {
+        Frame::FlowClass(FlowClassFrame { class, protocol, client: (client, port), remote: (remote, other) })
+    })
+}
+
 fn control() -> impl Strategy<Value = Frame<'static>> {
     let state = prop_oneof![Just(PathState::Usable), Just(PathState::Standby), Just(PathState::NotUsable)];
     let path = any::<u8>().prop_map(PathId);
@@ -69,6 +79,7 @@ fn control() -> impl Strategy<Value = Frame<'static>> {
                 ceiling: bps.map(bondwire_units::Bitrate::from_bps),
             })
         ),
+        flow_class(),
     ]
 }
 
@@ -90,6 +101,7 @@ fn promised(frame: &Frame<'_>) -> RangeInclusive<usize> {
         }
         Frame::Recovered(_) => 1..=RECOVERED_MAX,
         Frame::LinkPolicy(_) => 1..=LINK_POLICY_MAX,
+        Frame::FlowClass(_) => 1..=FLOW_CLASS_MAX,
         Frame::Data(data) => DATA_HEADER_MIN + data.payload.len()..=DATA_HEADER_MAX + data.payload.len(),
     }
 }

@@ -1,12 +1,14 @@
+use core::net::IpAddr;
 use core::ops::RangeInclusive;
 
 use bondwire_units::PathId;
 
 use super::{
-    ACK, CLOSE, DATA, DATA_FRAGMENT_BIT, DATA_LENGTH_BIT, DATA_ORDERED_BIT, Data, Fragment, Frame,
-    LAST_FRAGMENT_BIT, LINK_POLICY, LinkPolicy, MAX_ACK_RANGES, MAX_CLOSE_TEXT, MAX_FRAGMENTS,
-    MAX_PARITY_MASK, MAX_RECOVERED, MODE, PADDING, PARITY, PATH_CHALLENGE, PATH_CLOSE, PATH_RESPONSE,
-    PATH_STATUS, PING, Parity, ParityPart, PathStatus, RECOVERED, REKEY_REQUEST, REKEY_RESPONSE, SKIP,
+    ACK, CLOSE, DATA, DATA_FRAGMENT_BIT, DATA_LENGTH_BIT, DATA_ORDERED_BIT, Data, FLOW_CLASS, FlowClassFrame,
+    Fragment, Frame, LAST_FRAGMENT_BIT, LINK_POLICY, LinkPolicy, MAX_ACK_RANGES, MAX_CLOSE_TEXT,
+    MAX_FRAGMENTS, MAX_PARITY_MASK, MAX_RECOVERED, MODE, PADDING, PARITY, PATH_CHALLENGE, PATH_CLOSE,
+    PATH_RESPONSE, PATH_STATUS, PING, Parity, ParityPart, PathStatus, RECOVERED, REKEY_REQUEST,
+    REKEY_RESPONSE, SKIP,
 };
 use crate::params::{CloseCode, Mode};
 use crate::reader::fitting;
@@ -240,6 +242,28 @@ impl<'a> Writer<'a> {
             })
     }
 
+    /// FLOW_CLASS; false if the two ends are of different families.
+    pub fn flow_class(&mut self, flow: &FlowClassFrame) -> bool {
+        let FlowClassFrame { class, protocol, client, remote } = *flow;
+        self.whole(|w| {
+            let version = if client.0.is_ipv4() { 4 } else { 6 };
+            w.put(&[FLOW_CLASS, class, protocol, version])?;
+            w.put(&client.1.to_be_bytes())?;
+            w.put(&remote.1.to_be_bytes())?;
+            match (client.0, remote.0) {
+                (IpAddr::V4(client), IpAddr::V4(remote)) => {
+                    w.put(&client.octets())?;
+                    w.put(&remote.octets())
+                }
+                (IpAddr::V6(client), IpAddr::V6(remote)) => {
+                    w.put(&client.octets())?;
+                    w.put(&remote.octets())
+                }
+                _ => None,
+            }
+        })
+    }
+
     /// A DATA frame: header and payload. Without `with_length` nothing may be written behind it, padding neither.
     /// `sequence` is cut to its low 24 bits.
     #[inline]
@@ -312,6 +336,7 @@ impl<'a> Writer<'a> {
                 self.recovered(recovered.path, numbers.into_iter())
             }
             Frame::LinkPolicy(policy) => self.link_policy(policy),
+            Frame::FlowClass(flow) => self.flow_class(flow),
             Frame::Data(data) => self.data(data, true),
         }
     }

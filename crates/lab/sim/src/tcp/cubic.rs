@@ -4,7 +4,7 @@ use bondwire_units::Timestamp;
 
 /// CUBIC (RFC 9438) with HyStart as Linux has it. Windows are counted in segments.
 #[derive(Clone, Debug)]
-pub(super) struct Cubic {
+pub(crate) struct Cubic {
     window: f64,
     threshold: f64,
     /// The window before the last reduction.
@@ -34,7 +34,7 @@ const INITIAL: f64 = 10.0;
 const UNKNOWN_GROWTH: f64 = 20.0;
 
 impl Cubic {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             window: INITIAL,
             threshold: f64::INFINITY,
@@ -46,25 +46,25 @@ impl Cubic {
         }
     }
 
-    pub(super) fn window(&self) -> f64 {
+    pub(crate) fn window(&self) -> f64 {
         self.window
     }
 
-    pub(super) fn threshold(&self) -> f64 {
+    pub(crate) fn threshold(&self) -> f64 {
         self.threshold
     }
 
-    pub(super) fn in_slow_start(&self) -> bool {
+    pub(crate) fn in_slow_start(&self) -> bool {
         self.window < self.threshold
     }
 
     /// Sets the window: recovery governs it by itself.
-    pub(super) fn set_window(&mut self, window: f64) {
+    pub(crate) fn set_window(&mut self, window: f64) {
         self.window = window.max(1.0);
     }
 
     /// `acked` segments were delivered while the window was what limited the sender.
-    pub(super) fn on_ack(&mut self, acked: f64, least_rtt: Duration, now: Timestamp) {
+    pub(crate) fn on_ack(&mut self, acked: f64, least_rtt: Duration, now: Timestamp) {
         let mut acked = acked;
         if self.in_slow_start() {
             let grown = (self.window + acked).min(self.threshold);
@@ -79,7 +79,7 @@ impl Cubic {
     }
 
     /// A round-trip sample, with the positions that mark the rounds.
-    pub(super) fn on_rtt(&mut self, rtt: Duration, round: Round, now: Timestamp) {
+    pub(crate) fn on_rtt(&mut self, rtt: Duration, round: Round, now: Timestamp) {
         // That of the handshake does not count: Linux sets the algorithm up after it.
         let least = self.least.map_or(rtt, |least| least.min(rtt));
         self.least = Some(least);
@@ -89,7 +89,7 @@ impl Cubic {
     }
 
     /// Loss: returns the window to come down to.
-    pub(super) fn on_loss(&mut self) -> f64 {
+    pub(crate) fn on_loss(&mut self) -> f64 {
         self.undo = Some((self.window, self.threshold));
         self.epoch = None;
         let fast_convergence = self.window < self.before_loss;
@@ -99,7 +99,7 @@ impl Cubic {
     }
 
     /// The last reduction was for nothing.
-    pub(super) fn on_spurious_loss(&mut self) {
+    pub(crate) fn on_spurious_loss(&mut self) {
         if let Some((window, threshold)) = self.undo.take() {
             self.window = self.window.max(window);
             self.threshold = threshold.max(self.threshold);
@@ -134,9 +134,9 @@ impl Cubic {
 
 /// Where the sender stands, by which rounds are told apart.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Round {
-    pub(super) acknowledged: u64,
-    pub(super) next: u64,
+pub(crate) struct Round {
+    pub(crate) acknowledged: u64,
+    pub(crate) next: u64,
 }
 
 /// Ends slow start before the queue overflows: when the delay rises, or when the acknowledgements of one round come in
