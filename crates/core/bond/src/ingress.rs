@@ -19,7 +19,7 @@
 use crate::codel::{Codel, CodelParams};
 use crate::pool::{OVERHEAD, Pool};
 use crate::realtime::{NO_STREAM, Standing, Streams};
-use bondwire_packet::{FlowClass, FlowKey, PacketInfo, TcpInfo, protocol, set_ce};
+use bondwire_packet::{FlowClass, FlowKey, PacketInfo, protocol, set_ce};
 use bondwire_units::{Bitrate, PathId, Timestamp};
 use bondwire_wire::Mode;
 use core::time::Duration;
@@ -111,9 +111,6 @@ struct Flow {
     deficit: i64,
     list: List,
     codel: Codel,
-    newest: Newest,
-    /// Packets at the front of the queue that a TCP sender sent again.
-    repeated: usize,
     next_sequence: u64,
     last_used: Timestamp,
     /// The peak of the backlog, and when it was valid; it fades.
@@ -124,24 +121,6 @@ struct Flow {
     /// The path that carried its last packet.
     path: Option<PathId>,
     bulk: Bulk,
-}
-
-/// The newest byte of a TCP connection that was queued, as far as it is known.
-#[derive(Clone, Copy, Debug, Default)]
-struct Newest(Option<u32>);
-
-impl Newest {
-    /// Whether a segment with data repeats what was queued before. The peer waits for it and for nothing else, so it goes to the front:
-    /// otherwise each drop would cost it the whole queue once more.
-    fn is_repeated(&mut self, tcp: &TcpInfo) -> bool {
-        let end = tcp.sequence.wrapping_add(tcp.payload_len as u32);
-        let known = self.0.filter(|_| !tcp.has_syn());
-        let repeated = known.is_some_and(|newest| end.wrapping_sub(newest) as i32 <= 0);
-        if !repeated {
-            self.0 = Some(end);
-        }
-        repeated && tcp.payload_len > 0
-    }
 }
 
 /// Whether a flow over UDP behaves as bulk.
@@ -195,11 +174,6 @@ impl Bulk {
 }
 
 impl Flow {
-    fn take_front(&mut self) -> Option<(Timestamp, Vec<u8>)> {
-        self.repeated = self.repeated.saturating_sub(1);
-        self.queue.pop_front()
-    }
-
     /// The backlog that the flow has shown lately. An inner sender comes in bursts, a round trip apart: what it can use is seen at their peaks.
     fn demand(&self, now: Timestamp) -> f64 {
         let faded = self.peak * (-now.since(self.peak_at).as_secs_f64() / MEMORY.as_secs_f64()).exp();
@@ -321,13 +295,7 @@ impl Ingress {
         flow.last_used = now;
         flow.backlog += packet.len();
         (flow.peak, flow.peak_at) = (flow.demand(now), now);
-        match info.tcp.filter(|tcp| flow.newest.is_repeated(tcp)) {
-            Some(_) if flow.queue.len() > flow.repeated => {
-                flow.queue.insert(flow.repeated, (now, buffer));
-                flow.repeated += 1;
-            }
-            _ => flow.queue.push_back((now, buffer)),
-        }
+        flow.queue.push_back((now, buffer));
         self.bytes += packet.len() + OVERHEAD;
         self.counters.queued += 1;
         if flow.list == List::None {
@@ -420,7 +388,7 @@ impl Ingress {
         let lists = [&self.urgent, &self.new, &self.old];
         let id = *lists.into_iter().skip(usize::from(!head.urgent)).find_map(VecDeque::front)?;
         let flow = flow_mut(&mut self.flows, id);
-        let (since, bytes) = flow.take_front()?;
+        let (since, bytes) = flow.queue.pop_front()?;
         flow.backlog -= bytes.len();
         flow.deficit -= bytes.len() as i64;
         self.bytes -= bytes.len() + OVERHEAD;
@@ -554,10 +522,7 @@ impl Ingress {
     /// Lets CoDel look at the head of a flow.
     fn manage(&mut self, id: u16, pool: &mut Pool, now: Timestamp) {
         let flow = flow_mut(&mut self.flows, id);
-        // What was sent again waits for nothing, and says nothing about the queue.
-        while flow.repeated == 0
-            && let Some((at, packet)) = flow.queue.front_mut()
-        {
+        while let Some((at, packet)) = flow.queue.front_mut() {
             if !flow.codel.should_drop(now.since(*at), flow.backlog, self.params, now) {
                 return;
             }
@@ -565,7 +530,7 @@ impl Ingress {
                 self.counters.marked += 1;
                 return;
             }
-            if let Some((_, packet)) = flow.take_front() {
+            if let Some((_, packet)) = flow.queue.pop_front() {
                 flow.backlog -= packet.len();
                 self.bytes -= packet.len() + OVERHEAD;
                 self.counters.dropped_delay += 1;
@@ -578,7 +543,7 @@ impl Ingress {
         let Some(flow) = self.flows.iter_mut().flatten().max_by_key(|f| f.backlog) else { return };
         // Several at once, since the search is long (RFC 8290, 4.1.2).
         for _ in 0..(flow.queue.len() / 2).clamp(1, 64) {
-            let Some((_, packet)) = flow.take_front() else { return };
+            let Some((_, packet)) = flow.queue.pop_front() else { return };
             flow.backlog -= packet.len();
             self.bytes -= packet.len() + OVERHEAD;
             self.counters.dropped_full += 1;
@@ -608,7 +573,6 @@ impl Ingress {
         flow.key = Some(key);
         flow.class = class;
         flow.codel = Codel::default();
-        (flow.newest, flow.repeated) = (Newest::default(), 0);
         flow.peak = 0.0;
         flow.stream = NO_STREAM;
         flow.path = None;
@@ -626,8 +590,6 @@ impl Ingress {
             deficit: 0,
             list: List::None,
             codel: Codel::default(),
-            newest: Newest::default(),
-            repeated: 0,
             next_sequence: 0,
             last_used: Timestamp::ZERO,
             peak: 0.0,
