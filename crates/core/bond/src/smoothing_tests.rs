@@ -1,7 +1,9 @@
 use super::*;
 use crate::pool::Pool;
+use crate::realtime::Streams;
 use bondwire_packet::build::{TcpFields, tcp4};
 use bondwire_packet::tcp_flags::{ACK, FIN, SYN};
+use bondwire_wire::Mode;
 use core::net::{Ipv4Addr, SocketAddrV4};
 
 const FLOOR: Duration = Duration::from_millis(60);
@@ -10,6 +12,7 @@ const FLOOR: Duration = Duration::from_millis(60);
 struct Bench {
     smoother: Smoother,
     ingress: Ingress,
+    streams: Streams,
     pool: Pool,
     batch: PacketBatch,
 }
@@ -33,6 +36,7 @@ impl Bench {
         let mut bench = Self {
             smoother,
             ingress: Ingress::new(1 << 20),
+            streams: Streams::new(),
             pool: Pool::new(4),
             batch: PacketBatch::default(),
         };
@@ -46,13 +50,14 @@ impl Bench {
         let packet = tcp4(here(), there(), &fields, &vec![0; len]);
         let info = parse(&packet).unwrap();
         self.smoother.on_sent(&info, at(ms));
-        self.ingress.push(&packet, &info, &mut self.pool, at(ms));
+        let (streams, pool) = (&mut self.streams, &mut self.pool);
+        self.ingress.push(&packet, &info, streams, Mode::Speed, pool, at(ms));
     }
 
     /// The queue is sent.
     fn drain(&mut self, ms: u64) {
-        while self.ingress.peek(&mut self.pool, at(ms)).is_some() {
-            self.ingress.pop();
+        while let Some(head) = self.ingress.peek(&mut self.pool, at(ms)) {
+            self.ingress.pop(head);
         }
     }
 

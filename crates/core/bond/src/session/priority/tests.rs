@@ -26,6 +26,7 @@ fn session(role: Role, priorities: &[LinkPriority]) -> Session {
         mode: Mode::Speed,
         max_redundant: 5,
         memory: ByteCount::new(1 << 20),
+        rules: crate::realtime::Rules::default(),
         seed: [9; 32],
     };
     let mut session = Session::new(setup, NOW);
