@@ -143,6 +143,9 @@ impl Bulk {
     /// A packet of `size` bytes comes behind others of which the first has `waited`. `lossy`: the paths lose packets.
     fn on_packet(&mut self, size: usize, waited: Duration, lossy: bool, now: Timestamp) {
         let size = size as f32;
+        if self.size == 0.0 {
+            self.size = size;
+        }
         self.size += (size - self.size) / 16.0;
         self.greatest = size.max(self.greatest * 0.999);
         let full = if size >= self.greatest * 0.98 { 1.0 } else { 0.0 };

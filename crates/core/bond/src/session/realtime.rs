@@ -117,7 +117,7 @@ impl Session {
     /// Whether a flow with backlog is better off leaving this path, at the price of some disorder.
     fn is_slow(&self, lane: &Lane) -> bool {
         let best = self.usable().map(|(_, lane)| lane.path.delivery_rate()).max().unwrap_or_default();
-        lane.path.delivery_rate().as_bps() < best.as_bps() / 2
+        lane.path.delivery_rate().as_bps() < best.as_bps() / 4
     }
 
     /// The path for a real-time packet: the preferred one, unless others crowd it.
