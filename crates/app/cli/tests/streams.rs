@@ -72,7 +72,8 @@ fn a_live_video_is_listed_on_both_sides_and_survives_the_death_of_a_link() {
 fn a_rule_decides_on_both_sides() {
     in_lab("a_rule_decides_on_both_sides", || {
         let mut bond = Bond::profile("twin", streaming());
-        let rules = "[streams]\nrules = [{ remote = \"0.0.0.0/0\", protocol = \"udp\", class = \"default\" }]";
+        let rules =
+            "[streams]\nrules = [{ remote = \"0.0.0.0/0\", protocol = \"udp\", class = \"default\" }]";
         bond.client.configure("client.toml", rules);
         bond.start_server();
         bond.start_client();
