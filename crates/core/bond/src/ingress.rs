@@ -85,7 +85,7 @@ pub(crate) struct Head {
     pub(crate) class: FlowClass,
     /// It comes from the list of real-time flows.
     pub(crate) urgent: bool,
-    /// A datagram flow with backlog, or with large packets: the path that carried its last packet, to which it keeps.
+    /// A datagram flow with large packets: the path that carried its last packet, to which it keeps.
     pub(crate) pin: Option<PathId>,
 }
 
@@ -143,6 +143,9 @@ impl Bulk {
     /// A packet of `size` bytes comes behind others of which the first has `waited`. `lossy`: the paths lose packets.
     fn on_packet(&mut self, size: usize, waited: Duration, lossy: bool, now: Timestamp) {
         let size = size as f32;
+        if self.size == 0.0 {
+            self.size = size;
+        }
         self.size += (size - self.size) / 16.0;
         self.greatest = size.max(self.greatest * 0.999);
         let full = if size >= self.greatest * 0.98 { 1.0 } else { 0.0 };
@@ -206,6 +209,8 @@ pub(crate) struct Ingress {
     lossy: bool,
     new: VecDeque<u16>,
     old: VecDeque<u16>,
+    /// Flows that let others go first, for the time of one choice.
+    aside: Vec<u16>,
     hand: [usize; 2],
     bytes: usize,
     limit: usize,
@@ -226,6 +231,7 @@ impl Ingress {
             lossy: false,
             new: VecDeque::new(),
             old: VecDeque::new(),
+            aside: Vec::new(),
             hand: [0, 0],
             bytes: 0,
             limit,
@@ -343,9 +349,7 @@ impl Ingress {
                 sparse,
                 class: flow.class,
                 urgent: false,
-                pin: flow
-                    .path
-                    .filter(|_| flow.class == FlowClass::Datagram && (!sparse || flow.bulk.is_large())),
+                pin: flow.path.filter(|_| flow.class == FlowClass::Datagram && flow.bulk.is_large()),
             });
         }
     }
@@ -389,6 +393,9 @@ impl Ingress {
         let id = *lists.into_iter().skip(usize::from(!head.urgent)).find_map(VecDeque::front)?;
         let flow = flow_mut(&mut self.flows, id);
         let (since, bytes) = flow.queue.pop_front()?;
+        while let Some(id) = self.aside.pop() {
+            self.old.push_front(id);
+        }
         flow.backlog -= bytes.len();
         flow.deficit -= bytes.len() as i64;
         self.bytes -= bytes.len() + OVERHEAD;
@@ -407,12 +414,20 @@ impl Ingress {
         flow_mut(&mut self.flows, id).path = Some(path);
     }
 
-    /// Lets the other flows go before the one whose turn it is, as its path has no room. False if there is no other.
+    /// Sets the flow whose turn it is aside, as its path has no room, so that another may use another path's. False if there is no other.
+    /// It keeps its turn: [`Ingress::pop`] and [`Ingress::restore`] put it back in front.
     pub(crate) fn defer(&mut self) -> bool {
-        let from_new = !self.new.is_empty();
-        let Some(id) = self.new.front().or_else(|| self.old.front()).copied() else { return false };
-        self.move_back(id, from_new);
-        self.new.len() + self.old.len() > 1
+        let Some(id) = self.new.pop_front().or_else(|| self.old.pop_front()) else { return false };
+        flow_mut(&mut self.flows, id).list = List::Old;
+        self.aside.push(id);
+        self.has_others()
+    }
+
+    /// Puts what was set aside back in front.
+    pub(crate) fn restore(&mut self) {
+        while let Some(id) = self.aside.pop() {
+            self.old.push_front(id);
+        }
     }
 
     fn move_back(&mut self, id: u16, from_new: bool) {

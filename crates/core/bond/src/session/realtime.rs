@@ -72,7 +72,15 @@ impl Room {
 
 impl Session {
     /// The flow that sends next, and its path. A flow that waits for the one path that it keeps to lets others go first.
-    pub(super) fn pick_for(&mut self, mut head: Head, now: Timestamp) -> Option<(Head, usize)> {
+    pub(super) fn pick_for(&mut self, head: Head, now: Timestamp) -> Option<(Head, usize)> {
+        let picked = self.pick_in_turn(head, now);
+        if picked.is_none() {
+            self.ingress.restore();
+        }
+        picked
+    }
+
+    fn pick_in_turn(&mut self, mut head: Head, now: Timestamp) -> Option<(Head, usize)> {
         for _ in 0..MAX_DEFERRED {
             let size = head.size + DATAGRAM_OVERHEAD;
             if head.class == FlowClass::RealTime {
@@ -80,7 +88,9 @@ impl Session {
             }
             let lane = head
                 .pin
+                .filter(|_| self.mode != Mode::Redundant)
                 .and_then(|path| self.usable().find(|(_, lane)| lane.id == path))
+                .filter(|(_, lane)| head.sparse || !self.is_slow(lane))
                 .map(|(index, lane)| (index, lane.path.send_budget(now) > 0 && lane.room.is_open(now)));
             match lane {
                 Some((index, _)) if head.sparse => {
@@ -102,6 +112,12 @@ impl Session {
             }
         }
         None
+    }
+
+    /// Whether a flow with backlog is better off leaving this path, at the price of some disorder.
+    fn is_slow(&self, lane: &Lane) -> bool {
+        let best = self.usable().map(|(_, lane)| lane.path.delivery_rate()).max().unwrap_or_default();
+        lane.path.delivery_rate().as_bps() < best.as_bps() / 4
     }
 
     /// The path for a real-time packet: the preferred one, unless others crowd it.
