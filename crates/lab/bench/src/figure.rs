@@ -156,7 +156,7 @@ pub(crate) fn unrest(report: &ProbeReport, change: Timestamp, end: Timestamp, li
         if delay(&report.between(begin, begin + WINDOW), 0.5) > limit {
             last = (from + WINDOW).since(change).as_secs_f64();
         }
-        from = from + WINDOW;
+        from += WINDOW;
     }
     last
 }

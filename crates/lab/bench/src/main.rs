@@ -12,6 +12,8 @@ use bondwire_bench::rows::{self, ROWS};
 use bondwire_bench::{Peer, Plan, Settings};
 use bondwire_netns::traffic::Direction;
 use clap::{Parser, ValueEnum};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tempfile::TempDir;
@@ -151,10 +153,24 @@ fn end_on_signals(folder: &TempDir) -> Result<(), String> {
     thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
             eprintln!("interrupted");
-            // What is left lies in the system's folder for temporary files, and harms nobody.
-            let _ = fs::remove_dir_all(&folder);
+            end_all_others();
+            // They end soon, and write nothing any more. What is left in the end harms nobody.
+            for _ in 0..20 {
+                if fs::remove_dir_all(&folder).is_ok() {
+                    break;
+                }
+                thread::sleep(Duration::from_millis(10));
+            }
             std::process::exit(128 + signal);
         }
     });
     Ok(())
+}
+
+/// Kills all processes of this one's PID namespace, of which it has to be the first; else it would hit strangers.
+fn end_all_others() {
+    if std::process::id() == 1 {
+        // Without any others there is nobody to kill.
+        let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+    }
 }

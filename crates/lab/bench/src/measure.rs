@@ -41,8 +41,7 @@ fn measure(
     let mut conditions = Conditions { cpu_idle: 1.0, ..Conditions::default() };
     let result = catch_unwind(AssertUnwindSafe(|| {
         let stand = stand.get_or_insert_with(|| Stand::build(scenario, settings));
-        let result = watched(stand, &mut conditions, |stand| (row.run)(stand, direction));
-        result
+        watched(stand, &mut conditions, |stand| (row.run)(stand, direction))
     }));
     let result = result.unwrap_or_else(|panic| Err(BenchError::GaveUp(words(panic.as_ref()))));
     if result.is_err() {

@@ -46,7 +46,7 @@ impl Series {
             if is_wanted(self.rate(begin, begin + window)) {
                 return begin.since(from).as_secs_f64();
             }
-            begin = begin + STEP;
+            begin += STEP;
         }
         f64::INFINITY
     }

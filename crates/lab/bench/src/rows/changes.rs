@@ -3,9 +3,9 @@ use std::time::Duration;
 use bondwire_netns::now;
 use bondwire_netns::traffic::{Bulk, Direction, ProbeOptions, Timeline};
 use bondwire_scenario::Change;
-use bondwire_units::Bitrate;
+use bondwire_units::{Bitrate, Timestamp};
 
-use crate::figure::{delay, unrest};
+use crate::figure::{delay, millis, unrest};
 use crate::fixture::{ms, seconds};
 use crate::stand::rate;
 use crate::{BenchError, Figure, Series, Stand, Unit, Way};
@@ -16,9 +16,12 @@ const USUAL: Duration = seconds(2);
 const HALVED: Duration = seconds(6);
 const DOUBLED: Duration = seconds(10);
 const FLOWS: usize = 8;
-/// Over how long a rate is looked at, and how near it has to be.
-const WINDOW: Duration = ms(300);
+/// Over how long what a link is offered is looked at, and how near its rate it has to be. Probing goes over it for a
+/// round trip.
+const OFFERED_WINDOW: Duration = seconds(1);
 const OFFERED: f64 = 1.1;
+/// The same for the goodput.
+const GOODPUT_WINDOW: Duration = ms(500);
 const ENOUGH: f64 = 0.9;
 /// How much the delay may rise before it counts as a queue, in milliseconds.
 const RISE: f64 = 15.0;
@@ -56,19 +59,25 @@ pub(super) fn run(stand: &mut Stand, direction: Direction) -> Result<Vec<Figure>
         let timelines: Vec<Timeline> =
             flows.into_iter().map(|flow| Ok(flow.finish()?.timeline)).collect::<Result<_, BenchError>>()?;
         let report = probe.finish()?;
-        let since = |time: bondwire_units::Timestamp| time.since(report.started);
+        let since = |time: Timestamp| time.since(report.started);
         let usual = report.between(since(halved.saturating_sub(USUAL)), since(halved)).delay(0.95);
-        let limit = usual.map_or(f64::INFINITY, crate::figure::millis) + RISE;
+        let limit = usual.map_or(f64::INFINITY, millis) + RISE;
         let offered: Vec<_> = readings.iter().map(|(at, taken, _)| (*at, *taken)).collect();
         let offered = Series::of_counter(&offered)
-            .first(halved, halved + HALVED, WINDOW, |rate| rate <= OFFERED * full / 2.0);
+            .first(halved, halved + HALVED, OFFERED_WINDOW, |rate| rate <= OFFERED * full / 2.0);
         let goodput = Series::of(&timelines);
-        let before = goodput.rate(halved.saturating_sub(USUAL), halved);
-        let again = goodput.first(doubled, doubled + DOUBLED, WINDOW, |rate| rate >= ENOUGH * before);
+        let (before, sum) = (goodput.rate(halved.saturating_sub(USUAL), halved), stand.sum(direction));
+        // What the links could carry then, at the same cost.
+        let less = ENOUGH * before * (sum - full / 2.0) / sum;
+        let used = goodput.first(halved, doubled, OFFERED_WINDOW, |rate| rate >= less);
+        let again = goodput.first(doubled, doubled + DOUBLED, GOODPUT_WINDOW, |rate| rate >= ENOUGH * before);
         let (for_half, for_double) = (f64::max(1.0, 3.0 * round_trip), f64::max(2.0, 25.0 * round_trip));
         let during = report.between(since(halved), since(doubled));
         Ok(vec![
+            Figure::new("goodput before, of the sum", before / sum, Unit::Ratio),
             Figure::new("halved: until the link is offered no more than it takes", offered, Unit::Seconds)
+                .at_most(for_half),
+            Figure::new("halved: until the goodput is that of the new sum", used, Unit::Seconds)
                 .at_most(for_half),
             Figure::new(
                 "halved: until the delay of UDP beside it is as before",

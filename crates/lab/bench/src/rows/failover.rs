@@ -4,6 +4,7 @@ use bondwire_api::LinkStatus;
 use bondwire_netns::now;
 use bondwire_netns::traffic::Direction;
 use bondwire_scenario::Link;
+use bondwire_units::Timestamp;
 
 use super::{need_several, others};
 use crate::figure::{gap, millis};
@@ -73,7 +74,7 @@ fn silence(
     let end = silent + SILENCE + AFTER;
     sleep_until(end);
     let (timeline, report) = (bulk.finish()?.timeline, probe.finish()?);
-    let since = |time: bondwire_units::Timestamp| time.since(timeline.start());
+    let since = |time: Timestamp| time.since(timeline.start());
     Ok(Gaps { tcp: millis(timeline.longest_gap(since(silent), since(end))), udp: gap(&report, silent, end) })
 }
 
