@@ -10,7 +10,7 @@ use bondwire_netns::Node;
 use bondwire_netns::traffic::Direction;
 
 use crate::fixture::{Process, seconds};
-use crate::{BenchError, Stand, Way};
+use crate::{BenchError, Figure, Stand, Unit, Way};
 
 /// A rival that can be measured here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,12 +61,33 @@ impl Peer {
     ///
     /// # Errors
     /// If its program or the system refuses.
-    pub(crate) fn start(self, stand: &Stand, direction: Direction) -> Result<Way, BenchError> {
+    fn start(self, stand: &Stand, direction: Direction) -> Result<Way, BenchError> {
         match self {
             Self::Mptcp => mptcp::start(stand, direction),
             Self::WireguardGo => wireguard::start(stand, direction),
         }
     }
+}
+
+/// The figures of all rivals that `is_meant`. One that fails has a line that says so, and why is told on stderr: it does
+/// not cost the others their figures.
+pub(crate) fn measure(
+    stand: &Stand,
+    direction: Direction,
+    is_meant: impl Fn(Peer) -> bool,
+    job: impl Fn(Peer, &Way) -> Result<Vec<Figure>, BenchError>,
+) -> Vec<Figure> {
+    let mut figures = Vec::new();
+    for peer in stand.settings().peers.iter().copied().filter(|peer| is_meant(*peer)) {
+        match peer.start(stand, direction).and_then(|way| job(peer, &way)) {
+            Ok(measured) => figures.extend(measured),
+            Err(error) => {
+                eprintln!("  {}: {error}", peer.label());
+                figures.push(Figure::absent(format!("{}: failed", peer.label()), Unit::Ratio));
+            }
+        }
+    }
+    figures
 }
 
 /// Whether programs are on PATH.

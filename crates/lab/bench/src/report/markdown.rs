@@ -41,7 +41,8 @@ impl Report {
                 writeln!(text, "| {head} | {} | {} |", line.name, cells(line))?;
             }
             for failure in &summary.failures {
-                writeln!(text, "| {head} | failed: {} | | | | no |", failure.replace('|', "/"))?;
+                let failure = failure.lines().next().unwrap_or_default().replace('|', "/");
+                writeln!(text, "| {head} | failed: {failure} | | | | no |")?;
             }
         }
         write_conditions(text, &summaries)

@@ -1,7 +1,7 @@
 use bondwire_netns::traffic::Direction;
 
 use crate::stand::late_goodput;
-use crate::{BenchError, Figure, Stand, Unit, Way};
+use crate::{BenchError, Figure, Stand, Unit, Way, peers};
 
 /// How much longer a bond is watched whose round trips are so long that CUBIC takes its time.
 const SLOW: u32 = 3;
@@ -36,11 +36,15 @@ pub(super) fn run(stand: &mut Stand, direction: Direction) -> Result<Vec<Figure>
     figures.push(Figure::new("× plain TCP over the best link", times(plain), Unit::Ratio));
     figures.push(Figure::new("a bond of the best link: of the sum", single / sum, Unit::Ratio));
     figures.push(Figure::new("plain TCP over the best link: of the sum", plain / sum, Unit::Ratio));
-    for peer in stand.settings().peers.clone() {
-        let way = peer.start(stand, direction)?;
-        let goodput = stand.goodput(&way, direction)?;
-        figures.push(Figure::new(format!("{}: of the sum", peer.label()), goodput / sum, Unit::Ratio));
-    }
+    figures.extend(peers::measure(
+        stand,
+        direction,
+        |_| true,
+        |peer, way| {
+            let share = stand.goodput(way, direction)? / sum;
+            Ok(vec![Figure::new(format!("{}: of the sum", peer.label()), share, Unit::Ratio)])
+        },
+    ));
     Ok(figures)
 }
 

@@ -3,7 +3,7 @@ use bondwire_netns::traffic::{Direction, Probe, ProbeReport, Timeline};
 use crate::figure::delay;
 use crate::fixture::seconds;
 use crate::stand::late_goodput;
-use crate::{BenchError, Figure, Stand, Unit, Way};
+use crate::{BenchError, Figure, Stand, Unit, Way, peers};
 
 /// How much later a packet may be than on the idle link with the least delay, in milliseconds.
 const ALLOWED: f64 = 15.0;
@@ -26,14 +26,20 @@ pub(super) fn run(stand: &mut Stand, direction: Direction) -> Result<Vec<Figure>
         Figure::new("goodput that TCP keeps", kept, Unit::Ratio).at_least(KEPT),
         Figure::new("best idle link, p95", idle, Unit::Ms),
     ];
-    for peer in stand.settings().peers.clone() {
-        let way = peer.start(stand, direction)?;
-        let (_, report) = both(stand, &way, &way, direction)?;
-        let beside = if way.multipath.is_some() { "UDP on the best link beside it" } else { "UDP" };
-        let name = |what: &str| format!("{}: {beside}, {what}", peer.label());
-        figures.push(Figure::new(name("p95"), delay(&report, 0.95), Unit::Ms));
-        figures.push(Figure::new(name("lost"), report.loss() * 100.0, Unit::Percent));
-    }
+    figures.extend(peers::measure(
+        stand,
+        direction,
+        |_| true,
+        |peer, way| {
+            let (_, report) = both(stand, way, way, direction)?;
+            let beside = if way.multipath.is_some() { "UDP on the best link beside it" } else { "UDP" };
+            let name = |what: &str| format!("{}: {beside}, {what}", peer.label());
+            Ok(vec![
+                Figure::new(name("p95"), delay(&report, 0.95), Unit::Ms),
+                Figure::new(name("lost"), report.loss() * 100.0, Unit::Percent),
+            ])
+        },
+    ));
     Ok(figures)
 }
 

@@ -10,7 +10,7 @@ use super::{need_several, others};
 use crate::figure::{gap, millis};
 use crate::fixture::{ms, seconds};
 use crate::stand::sleep_until;
-use crate::{BenchError, Figure, Stand, Unit, Way};
+use crate::{BenchError, Figure, Peer, Stand, Unit, Way, peers};
 
 /// How long the link is silent, and what comes before and after.
 const BEFORE: Duration = seconds(4);
@@ -42,14 +42,13 @@ pub(super) fn run(stand: &mut Stand, direction: Direction) -> Result<Vec<Figure>
         Figure::new("longest gap, TCP", gaps.tcp, Unit::Ms).at_most(target.tcp),
         Figure::new("longest gap, UDP", gaps.udp, Unit::Ms).at_most(target.udp),
     ];
-    for peer in stand.settings().peers.clone().into_iter().filter(|peer| peer.is_bond()) {
-        let way = peer.start(stand, direction)?;
-        let gaps = silence(stand, &way, &victim.name, direction, |_| {})?;
-        figures.push(Figure::new(format!("{}: longest gap, TCP", peer.label()), gaps.tcp, Unit::Ms));
-        if way.multipath.is_none() {
-            figures.push(Figure::new(format!("{}: longest gap, UDP", peer.label()), gaps.udp, Unit::Ms));
-        }
-    }
+    figures.extend(peers::measure(stand, direction, Peer::is_bond, |peer, way| {
+        let gaps = silence(stand, way, &victim.name, direction, |_| {})?;
+        let figure =
+            |what: &str, gap| Figure::new(format!("{}: longest gap, {what}", peer.label()), gap, Unit::Ms);
+        let tcp = figure("TCP", gaps.tcp);
+        Ok(if way.multipath.is_some() { vec![tcp] } else { vec![tcp, figure("UDP", gaps.udp)] })
+    }));
     Ok(figures)
 }
 
