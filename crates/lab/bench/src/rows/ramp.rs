@@ -41,6 +41,11 @@ pub(super) fn run(stand: &mut Stand, direction: Direction) -> Result<Vec<Figure>
         ..BulkOptions::default()
     };
     let plain = Bulk::start(lab.client(), &server, options)?.finish()?.timeline;
+    let other = lab.emulator().report()?;
+    if !other.kept_up() {
+        // The row's conditions are those of the stand's emulator.
+        eprintln!("  one link of the summed rate: emulator p99 {} us late", other.lateness_us.p99);
+    }
     let (bond, plain) = (ramp(&bond), ramp(&plain));
     Ok(vec![
         Figure::new("first byte to 90 % of the steady rate, bond", bond, Unit::Seconds),
