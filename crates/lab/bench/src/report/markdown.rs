@@ -53,8 +53,9 @@ impl Report {
 fn cells(line: &Line<'_>) -> String {
     let show = |value: f64| line.unit.show(value);
     let middle = line.median().map_or("n/a".to_owned(), show);
-    let range =
-        line.range().map_or(String::new(), |(least, most)| format!("{} – {}", show(least), show(most)));
+    // Of one run there is no range.
+    let range = line.range().filter(|_| line.values.len() > 1);
+    let range = range.map_or(String::new(), |(least, most)| format!("{} – {}", show(least), show(most)));
     let target = line.target.map_or(String::new(), |target| match target {
         Target::AtLeast(least) => format!("≥ {}", show(least)),
         Target::AtMost(most) => format!("≤ {}", show(most)),
