@@ -40,6 +40,8 @@ const TABLE: &[(&str, &[&str])] = &[
     ("scenario", &["units", "netem"]),
     ("sim", &["units", "packet", "wire", "crypto", "path", "bond", "netem", "scenario"]),
     ("netns", &["units", "packet", "netem", "rawlink", "scenario"]),
+    // It starts the real binary, and asks it how it stands.
+    ("bench", &["units", "api", "netns", "scenario"]),
     ("xtask", &[]),
 ];
 
@@ -47,7 +49,7 @@ const TABLE: &[(&str, &[&str])] = &[
 const CORE: &[&str] = &["units", "packet", "wire", "netem", "fec", "crypto", "path", "bond"];
 
 /// What a test of any crate may use on top of its row.
-const FOR_TESTS: &[&str] = &["netem", "scenario", "sim", "netns"];
+const FOR_TESTS: &[&str] = &["netem", "scenario", "sim", "netns", "bench"];
 
 /// More that the tests of single crates use: routing is tested with the sockets that it is for.
 const TEST_EDGES: &[(&str, &str)] = &[("netctl", "packet"), ("netctl", "udp"), ("engine", "netctl")];

@@ -59,6 +59,26 @@ fn hosts_at_the_core_reach_each_other() {
 }
 
 #[test]
+fn multipath_tcp_is_spoken_where_the_kernel_can_and_its_server_ends() {
+    isolated_test("multipath_tcp_is_spoken_where_the_kernel_can_and_its_server_ends", || {
+        let (lab, _) = build(TWO_LINKS);
+        if [lab.client(), lab.web()].iter().any(|node| node.sysctl("net.mptcp.enabled", "1").is_err()) {
+            println!("skipped: this kernel has no MPTCP");
+            return;
+        }
+        let address = SocketAddr::new(lab.web_addr_v4().into(), 0);
+        let server = BulkServer::start_multipath(lab.web(), address).unwrap();
+        for multipath in [true, false] {
+            let options = BulkOptions { bytes: Some(500_000), multipath, ..BulkOptions::default() };
+            let report = Bulk::start(lab.client(), &server, options).unwrap().finish().unwrap();
+            assert!(report.complete && report.intact, "{:?}", report.error);
+        }
+        // Nobody connects any more; it must not wait for that.
+        drop(server);
+    });
+}
+
+#[test]
 fn a_transfer_arrives_whole_in_both_directions() {
     isolated_test("a_transfer_arrives_whole_in_both_directions", || {
         let (lab, _) = build(TWO_LINKS);

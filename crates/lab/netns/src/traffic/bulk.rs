@@ -36,6 +36,9 @@ pub struct BulkOptions {
     pub congestion: Option<String>,
     /// The interface at the opening end to which the connection is bound; default none.
     pub interface: Option<String>,
+    /// Whether it is a Multipath TCP connection (RFC 8684), for which both machines need `net.mptcp.enabled = 1` and the
+    /// opening one its other addresses as endpoints; default no.
+    pub multipath: bool,
     /// What the content follows from; default 1.
     pub seed: u64,
     /// Whether the content is compared and hashed, which costs both ends CPU time; default yes.
@@ -51,6 +54,7 @@ impl Default for BulkOptions {
             connect_limit: Duration::from_secs(10),
             congestion: Some("cubic".to_owned()),
             interface: None,
+            multipath: false,
             seed: 1,
             verify: true,
         }
@@ -150,7 +154,8 @@ impl Drop for Bulk {
 
 fn run_opener(to: SocketAddr, id: &[u8], transfer: &Transfer) -> Result<(), TrafficError> {
     let options = transfer.options();
-    let socket = open_stream(to, options.interface.as_deref(), options.congestion.as_deref())?;
+    let (interface, congestion) = (options.interface.as_deref(), options.congestion.as_deref());
+    let socket = open_stream(to, options.multipath, interface, congestion)?;
     connect(&socket, to, options.connect_limit)?;
     let mut stream = TcpStream::from(socket);
     stream.write_all(id).map_err(TrafficError::socket("ask for a transfer"))?;

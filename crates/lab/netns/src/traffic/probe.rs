@@ -7,7 +7,7 @@ use std::time::Duration;
 use bondwire_units::Timestamp;
 use rustix::thread::clock_nanosleep_absolute;
 use rustix::time::{ClockId, Timespec};
-use socket2::Type;
+use socket2::Protocol;
 
 use super::Direction;
 use super::probe_report::{ProbeReport, Received, Recorder};
@@ -213,14 +213,14 @@ fn check(options: &ProbeOptions) -> Result<u64, TrafficError> {
 }
 
 fn bind(address: SocketAddr) -> Result<UdpSocket, TrafficError> {
-    let socket = open(address, Type::DGRAM, None)?;
+    let socket = open(address, Protocol::UDP, None)?;
     socket.bind(&address.into()).map_err(TrafficError::socket(format!("listen on {address}")))?;
     prepare(socket)
 }
 
 fn open_flow(to: SocketAddr, interface: Option<&str>) -> Result<UdpSocket, TrafficError> {
     // Not connected: an address change of the interface must not leave the socket with the old one.
-    prepare(open(to, Type::DGRAM, interface)?)
+    prepare(open(to, Protocol::UDP, interface)?)
 }
 
 fn prepare(socket: socket2::Socket) -> Result<UdpSocket, TrafficError> {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockRef;
 
 use super::Direction;
@@ -54,7 +55,19 @@ impl BulkServer {
     /// # Errors
     /// [`TrafficError::Socket`], as when the port is taken.
     pub fn start(node: &Node, address: SocketAddr) -> Result<Self, TrafficError> {
-        let listener = node.run(move || listen(address))?;
+        Self::listening(node, address, false)
+    }
+
+    /// The same for Multipath TCP (RFC 8684); plain TCP is answered too.
+    ///
+    /// # Errors
+    /// [`TrafficError::Socket`], also where the kernel has no MPTCP, or it is switched off on `node`.
+    pub fn start_multipath(node: &Node, address: SocketAddr) -> Result<Self, TrafficError> {
+        Self::listening(node, address, true)
+    }
+
+    fn listening(node: &Node, address: SocketAddr, multipath: bool) -> Result<Self, TrafficError> {
+        let listener = node.run(move || listen(address, multipath))?;
         let address = listener.local_addr().map_err(TrafficError::socket("learn the listening port"))?;
         let shared = Arc::new(Shared::default());
         let accepting = Arc::clone(&shared);
@@ -161,13 +174,13 @@ impl Transfer {
     }
 }
 
-fn listen(address: SocketAddr) -> Result<TcpListener, TrafficError> {
-    let socket = open_stream(address, None, None)?;
+fn listen(address: SocketAddr, multipath: bool) -> Result<TcpListener, TrafficError> {
+    let socket = open_stream(address, multipath, None, None)?;
     socket.set_reuse_address(true).map_err(TrafficError::socket("reuse an address"))?;
     socket.bind(&address.into()).map_err(TrafficError::socket(format!("listen on {address}")))?;
     socket.listen(64).map_err(TrafficError::socket(format!("listen on {address}")))?;
-    // Accept gives up after a tick, so that the thread can end.
-    socket.set_read_timeout(Some(TICK)).map_err(TrafficError::socket("set a timeout"))?;
+    // Nobody blocks in accept, so that the thread can end: Multipath TCP knows no timeout there.
+    socket.set_nonblocking(true).map_err(TrafficError::socket("make a socket non-blocking"))?;
     Ok(socket.into())
 }
 
@@ -179,6 +192,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             thread::park_timeout(TICK);
             continue;
         }
+        wait_readable(listener);
         match listener.accept() {
             Ok((stream, _)) => {
                 let shared = Arc::clone(shared);
@@ -202,6 +216,13 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     for connection in connections {
         let _ = connection.join();
     }
+}
+
+/// Until somebody wants to connect, a tick at most.
+fn wait_readable(listener: &TcpListener) {
+    let tick = Timespec { tv_sec: 0, tv_nsec: i64::from(TICK.subsec_nanos()) };
+    // Interrupted, the loop comes here again.
+    let _ = poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&tick));
 }
 
 /// The ticket's number comes first; it says what is to be done.

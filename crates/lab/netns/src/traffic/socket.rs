@@ -16,10 +16,19 @@ use crate::error::TrafficError;
 pub(super) const TICK: Duration = Duration::from_millis(50);
 
 /// A socket of the calling thread's namespace, bound to an interface if one is given.
-pub(super) fn open(address: SocketAddr, kind: Type, interface: Option<&str>) -> Result<Socket, TrafficError> {
-    let protocol = if kind == Type::STREAM { Protocol::TCP } else { Protocol::UDP };
+pub(super) fn open(
+    address: SocketAddr,
+    protocol: Protocol,
+    interface: Option<&str>,
+) -> Result<Socket, TrafficError> {
+    let kind = if protocol == Protocol::UDP { Type::DGRAM } else { Type::STREAM };
+    let what = if protocol == Protocol::MPTCP {
+        "open an MPTCP socket; the kernel needs CONFIG_MPTCP and net.mptcp.enabled = 1"
+    } else {
+        "open a socket"
+    };
     let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))
-        .map_err(TrafficError::socket("open a socket"))?;
+        .map_err(TrafficError::socket(what))?;
     if let Some(interface) = interface {
         socket
             .bind_device(Some(interface.as_bytes()))
@@ -28,13 +37,15 @@ pub(super) fn open(address: SocketAddr, kind: Type, interface: Option<&str>) -> 
     Ok(socket)
 }
 
-/// As [`open`], for TCP with a choice of congestion control.
+/// As [`open`], for TCP, or Multipath TCP (RFC 8684), with a choice of congestion control.
 pub(super) fn open_stream(
     address: SocketAddr,
+    multipath: bool,
     interface: Option<&str>,
     congestion: Option<&str>,
 ) -> Result<Socket, TrafficError> {
-    let socket = open(address, Type::STREAM, interface)?;
+    let protocol = if multipath { Protocol::MPTCP } else { Protocol::TCP };
+    let socket = open(address, protocol, interface)?;
     if let Some(congestion) = congestion {
         set_congestion(&socket, congestion)?;
     }
