@@ -4,7 +4,7 @@
 use core::time::Duration;
 
 use bondwire_bond::PathStatus;
-use bondwire_scenario::{Link, Scenario};
+use bondwire_scenario::{Link, LinkKind, Scenario};
 use bondwire_units::{Bitrate, ByteCount, Timestamp};
 use bondwire_wire::Mode;
 
@@ -38,6 +38,33 @@ impl Goodput {
     /// The share of the links' sum.
     pub fn share(&self) -> f64 {
         self.rate.as_bps() as f64 / self.sum.as_bps().max(1) as f64
+    }
+}
+
+/// A plain link: this rate in both directions, this delay one way, nothing else.
+pub fn link(rate: Bitrate, delay: Duration) -> Link {
+    Link {
+        name: "link".into(),
+        kind: LinkKind::Unknown,
+        up: Some(rate),
+        down: Some(rate),
+        delay,
+        jitter: Duration::ZERO,
+        jitter_reorders: false,
+        loss: 0.0,
+        burst: None,
+        queue: None,
+        reorder: 0.0,
+        duplicate: 0.0,
+        trace_up: None,
+        trace_down: None,
+        policer_up: None,
+        policer_down: None,
+        grants: Duration::ZERO,
+        nat: false,
+        v4: true,
+        v6: false,
+        mtu: 1500,
     }
 }
 
