@@ -23,6 +23,7 @@ mod shared;
 pub mod sweep;
 pub mod tcp;
 pub mod traffic;
+pub mod trial;
 pub mod world;
 
 pub use access::AccessDrops;
