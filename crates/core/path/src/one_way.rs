@@ -17,10 +17,13 @@ use crate::windowed::WindowedMin;
 const BASE_WINDOW: Duration = Duration::from_secs(12);
 /// Samples of which the median counts: a packet that overtook others says nothing about the delay of those others.
 const MEDIAN: usize = 5;
-/// How far back the quick view of the queue looks, if there are samples enough.
-const QUICK: Duration = Duration::from_millis(16);
-/// The number of medians that it looks at, at most.
-const QUICK_SAMPLES: usize = 4;
+/// How long the quick level averages: a few packets, and a cellular grant or two.
+const QUICK: Duration = Duration::from_millis(12);
+/// How long the standing level averages: on a link that jitters and keeps the order, neighbouring delays are alike for some milliseconds, so it
+/// sees ten of them.
+const STANDING: Duration = Duration::from_millis(50);
+/// A level that took longer than this to come about is none.
+const STALE: Duration = Duration::from_millis(250);
 
 /// One direction's delay, in microseconds of an arbitrary zero that all paths of a session share.
 #[derive(Clone, Debug)]
@@ -28,10 +31,11 @@ pub struct OneWayDelay {
     previous: Option<(u32, i64)>,
     base: WindowedMin,
     base_delay: i64,
-    recent: WindowedMin,
+    quick: Level,
+    standing: Level,
+    leveled_at: Timestamp,
     newest: [i64; MEDIAN],
     samples: usize,
-    quick: [(Timestamp, i64); QUICK_SAMPLES],
     floors: [i64; 2],
     floor_at: Timestamp,
     floor_span: Duration,
@@ -49,10 +53,11 @@ impl OneWayDelay {
             previous: None,
             base: WindowedMin::new(BASE_WINDOW),
             base_delay: 0,
-            recent: WindowedMin::new(Duration::from_millis(100)),
+            quick: Level::new(QUICK),
+            standing: Level::new(STANDING),
+            leveled_at: Timestamp::ZERO,
             newest: [0; MEDIAN],
             samples: 0,
-            quick: [(Timestamp::ZERO, i64::MAX); QUICK_SAMPLES],
             floors: [0; 2],
             floor_at: Timestamp::ZERO,
             floor_span: Duration::from_millis(100),
@@ -66,12 +71,13 @@ impl OneWayDelay {
     }
 
     /// Takes a sample and returns it unwrapped. `queued` is what our own packets before it are believed to have
-    /// cost it.
+    /// cost it; `busy` says that the path is used for a good part of its rate.
     pub(crate) fn update(
         &mut self,
         sent_at: Timestamp,
         received_at_micros: u32,
         queued: Duration,
+        busy: bool,
         now: Timestamp,
     ) -> i64 {
         let raw = received_at_micros.wrapping_sub(sent_at.as_micros() as u32);
@@ -94,15 +100,29 @@ impl OneWayDelay {
         };
         self.previous = Some((raw, delay));
         let median = self.median(delay);
-        self.base.update(median, now);
-        self.base_delay = self.base.get_often().unwrap_or(median);
-        self.recent.update(median, now);
-        self.quick[self.samples % QUICK_SAMPLES] = (now, median);
-        if median <= self.base() + 2_000 + self.jitter {
-            self.base_seen_at = now;
-        }
+        self.quick.update(median, sent_at);
+        self.standing.update(median, sent_at);
+        self.learn_base(busy, now);
         self.learn_unrest(now);
         delay
+    }
+
+    /// The base is the least standing level of a busy path: where jitter keeps the order, packets in close order wait for one another, and the
+    /// delays of a path at rest are out of reach.
+    fn learn_base(&mut self, busy: bool, now: Timestamp) {
+        let elapsed = now.since(self.leveled_at);
+        if elapsed < STANDING {
+            return;
+        }
+        self.leveled_at = now;
+        let level = self.standing.value();
+        if busy && elapsed < STALE || self.base.get().is_none() {
+            self.base.update(level, now);
+            self.base_delay = self.base.get_often().unwrap_or(level);
+        }
+        if level <= self.base_delay + 2_000 + self.jitter {
+            self.base_seen_at = now;
+        }
     }
 
     fn median(&mut self, delay: i64) -> i64 {
@@ -120,7 +140,7 @@ impl OneWayDelay {
         if now < self.floor_at + self.floor_span {
             return;
         }
-        let floor = self.recent.get().unwrap_or(0);
+        let floor = self.standing.value();
         if self.floor_at > Timestamp::ZERO && now < self.floor_at + self.floor_span * 3 {
             // The second difference of noise is 1.7 times the first one, and that of a ramp is zero.
             let bend = (floor - 2 * self.floors[0] + self.floors[1]).abs() * 10 / 17;
@@ -159,17 +179,19 @@ impl OneWayDelay {
         self.unqueued.max(self.base())
     }
 
-    /// The standing queue: the least delay of the last tenth of a second (or round trip, if that is longer)
-    /// above the base.
+    /// The standing queue: the mean delay of the last tenth of a second above the least such mean.
     pub fn standing_queue(&self) -> Duration {
-        above(self.recent.get(), self.base_delay)
+        above(self.standing.value(), self.base_delay)
     }
 
     /// The queue as the newest samples show it: quick, and easily fooled by jitter.
     pub(crate) fn quick_queue(&self) -> Duration {
-        let newest = self.quick.iter().map(|&(at, _)| at).max().unwrap_or(Timestamp::ZERO);
-        let least = self.quick.iter().filter(|(at, _)| *at + QUICK >= newest).map(|&(_, delay)| delay).min();
-        if self.samples < MEDIAN { Duration::ZERO } else { above(least, self.base_delay) }
+        if self.samples < MEDIAN { Duration::ZERO } else { above(self.quick.value(), self.base_delay) }
+    }
+
+    /// The delay of the last few packets, smoothed: what stands in for the delay of one of them where its jitter would count.
+    pub(crate) fn quick_level(&self) -> i64 {
+        self.quick.value()
     }
 
     /// By how much the floors of neighbouring windows differ without a trend.
@@ -189,17 +211,15 @@ impl OneWayDelay {
 
     /// Sets the window of the standing queue.
     pub(crate) fn set_recent_window(&mut self, span: Duration) {
-        self.recent.set_span(span);
         self.floor_span = span;
     }
 
-    /// Takes the recent minimum for the base: draining did not lower it, so it is no queue of ours.
+    /// Takes the standing level for the base: draining did not lower it, so it is no queue of ours.
     pub(crate) fn rebase(&mut self, now: Timestamp) {
-        if let Some(recent) = self.recent.get() {
-            self.base.reset(recent, now);
-            self.base_delay = recent;
-            self.base_seen_at = now;
-        }
+        let level = self.standing.value();
+        self.base.reset(level, now);
+        self.base_delay = level;
+        self.base_seen_at = now;
     }
 }
 
@@ -208,8 +228,35 @@ pub(crate) fn micros(span: Duration) -> i64 {
     i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }
 
-fn above(recent: Option<i64>, base: i64) -> Duration {
-    Duration::from_micros(recent.map_or(0, |recent| recent.saturating_sub(base).max(0)) as u64)
+fn above(level: i64, base: i64) -> Duration {
+    Duration::from_micros(level.saturating_sub(base).max(0) as u64)
+}
+
+/// An average that forgets with time, not with samples.
+#[derive(Clone, Debug)]
+struct Level {
+    over: f64,
+    value: f64,
+    updated: Option<Timestamp>,
+}
+
+impl Level {
+    fn new(over: Duration) -> Self {
+        Self { over: over.as_secs_f64(), value: 0.0, updated: None }
+    }
+
+    fn update(&mut self, delay: i64, now: Timestamp) {
+        let weight = self.updated.map_or(1.0, |before| {
+            let passed = now.since(before).as_secs_f64();
+            passed / (passed + self.over)
+        });
+        self.value += (delay as f64 - self.value) * weight;
+        self.updated = Some(now);
+    }
+
+    fn value(&self) -> i64 {
+        self.value as i64
+    }
 }
 
 #[cfg(test)]
@@ -222,7 +269,7 @@ mod tests {
         for i in 0..10_u64 {
             let sent = Timestamp::from_millis(i * 1_000);
             let received = (u32::MAX - 4_000_000).wrapping_add((sent.as_micros() + 20_000 + i * 100) as u32);
-            delay.update(sent, received, Duration::ZERO, sent + Duration::from_millis(40));
+            delay.update(sent, received, Duration::ZERO, true, sent + Duration::from_millis(40));
         }
         let queue = delay.standing_queue();
         assert!(queue > Duration::ZERO && queue < Duration::from_millis(1), "{queue:?}: it rose by 0.9 ms");

@@ -43,6 +43,8 @@ const MAX_COMPENSATED: f64 = 0.25;
 const POLICED: f64 = 0.2;
 /// The share of the estimate at which a returning path starts.
 const RETURN: f64 = 0.5;
+/// The share of the estimate from which on a path is busy.
+const BUSY: f64 = 0.3;
 /// Idle longer than this ages the estimate.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -144,6 +146,11 @@ impl Congestion {
     /// of the link.
     pub(crate) fn is_gentle(&self) -> bool {
         self.gain < 0.9
+    }
+
+    /// Whether the path is used for a good part of its rate.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.bandwidth.latest().is_some_and(|rate| rate >= BUSY * self.bandwidth.get())
     }
 
     /// The window for the delivery sampler.
