@@ -135,7 +135,7 @@ impl<C> Path<C> {
             now,
         );
         self.sampler.set_window(self.congestion.sample_window());
-        self.delay.set_recent_window(self.congestion.queue_window());
+        self.delay.set_floor_span(self.congestion.queue_window());
         self.update_pace(now);
         Ok(summary)
     }

@@ -18,12 +18,10 @@ const BASE_WINDOW: Duration = Duration::from_secs(12);
 /// Samples of which the median counts: a packet that overtook others says nothing about the delay of those others.
 const MEDIAN: usize = 5;
 /// How long the quick level averages: a few packets, and a cellular grant or two.
-const QUICK: Duration = Duration::from_millis(12);
+const QUICK: Duration = Duration::from_millis(10);
 /// How long the standing level averages: on a link that jitters and keeps the order, neighbouring delays are alike for some milliseconds, so it
 /// sees ten of them.
 const STANDING: Duration = Duration::from_millis(50);
-/// A level that took longer than this to come about is none.
-const STALE: Duration = Duration::from_millis(250);
 
 /// One direction's delay, in microseconds of an arbitrary zero that all paths of a session share.
 #[derive(Clone, Debug)]
@@ -33,7 +31,6 @@ pub struct OneWayDelay {
     base_delay: i64,
     quick: Level,
     standing: Level,
-    leveled_at: Timestamp,
     newest: [i64; MEDIAN],
     samples: usize,
     floors: [i64; 2],
@@ -55,7 +52,6 @@ impl OneWayDelay {
             base_delay: 0,
             quick: Level::new(QUICK),
             standing: Level::new(STANDING),
-            leveled_at: Timestamp::ZERO,
             newest: [0; MEDIAN],
             samples: 0,
             floors: [0; 2],
@@ -107,16 +103,11 @@ impl OneWayDelay {
         delay
     }
 
-    /// The base is the least standing level of a busy path: where jitter keeps the order, packets in close order wait for one another, and the
+    /// The base is the least quick level of a busy path: where jitter keeps the order, packets in close order wait for one another, and the
     /// delays of a path at rest are out of reach.
     fn learn_base(&mut self, busy: bool, now: Timestamp) {
-        let elapsed = now.since(self.leveled_at);
-        if elapsed < STANDING {
-            return;
-        }
-        self.leveled_at = now;
-        let level = self.standing.value();
-        if busy && elapsed < STALE || self.base.get().is_none() {
+        let level = self.quick.value();
+        if busy || self.base.get().is_none() {
             self.base.update(level, now);
             self.base_delay = self.base.get_often().unwrap_or(level);
         }
@@ -179,7 +170,7 @@ impl OneWayDelay {
         self.unqueued.max(self.base())
     }
 
-    /// The standing queue: the mean delay of the last tenth of a second above the least such mean.
+    /// The standing queue: the mean delay of the last tenth of a second above the least of a busy path.
     pub fn standing_queue(&self) -> Duration {
         above(self.standing.value(), self.base_delay)
     }
@@ -209,14 +200,23 @@ impl OneWayDelay {
         self.base_seen_at
     }
 
-    /// Sets the window of the standing queue.
-    pub(crate) fn set_recent_window(&mut self, span: Duration) {
+    /// Sets how far apart the levels are that unrest compares.
+    pub(crate) fn set_floor_span(&mut self, span: Duration) {
         self.floor_span = span;
     }
 
-    /// Takes the standing level for the base: draining did not lower it, so it is no queue of ours.
+    /// Takes the present level for the base, if that is no more than `most` above it.
+    pub(crate) fn raise_base(&mut self, most: Duration, now: Timestamp) {
+        let level = self.quick.value().min(self.base_delay.saturating_add(micros(most)));
+        if level > self.base_delay {
+            self.base.reset(level, now);
+            self.base_delay = level;
+        }
+    }
+
+    /// Takes the present level for the base: draining did not lower it, so it is no queue of ours.
     pub(crate) fn rebase(&mut self, now: Timestamp) {
-        let level = self.standing.value();
+        let level = self.quick.value();
         self.base.reset(level, now);
         self.base_delay = level;
         self.base_seen_at = now;

@@ -89,8 +89,9 @@ pub(crate) struct Congestion {
     probe_queue: Duration,
     probe_strength: f64,
     failed_drains: u32,
-    /// Until when somebody else is believed to share the link.
-    rival_until: Timestamp,
+    growing_drains: u32,
+    /// When the base delay was last moved because draining did not help.
+    rebased_at: Option<Timestamp>,
     last_sent: Option<Timestamp>,
     stagger: u64,
     span: Duration,
@@ -119,7 +120,8 @@ impl Congestion {
             probe_gain: phase::STARTUP_GAIN,
             probe_strength: 1.0,
             failed_drains: 0,
-            rival_until: Timestamp::ZERO,
+            growing_drains: 0,
+            rebased_at: None,
             last_sent: None,
             stagger: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32,
             span: phase::MIN_SPAN,
@@ -156,7 +158,7 @@ impl Congestion {
     /// The window for the delivery sampler.
     pub(crate) fn sample_window(&self) -> Duration {
         match self.phase {
-            Phase::Startup => (self.pipe / 3).clamp(Duration::from_millis(8), Duration::from_millis(60)),
+            Phase::Startup => (self.pipe / 3).clamp(Duration::from_millis(8), Duration::from_millis(25)),
             _ => self.span,
         }
     }
@@ -247,7 +249,7 @@ impl Congestion {
 
     fn learn_pipe(&mut self, rtt: &RttEstimator, delay: &OneWayDelay) {
         if rtt.is_measured() {
-            let queue = delay.standing_queue();
+            let queue = if self.phase.is_sharing() { Duration::ZERO } else { delay.standing_queue() };
             self.pipe = rtt.smoothed().saturating_sub(queue).max(rtt.min()).max(Duration::from_micros(500));
             self.slack = rtt.variation() * 2;
             let restless = (delay.unrest() * 50).min(phase::MAX_RESTLESS_SPAN);

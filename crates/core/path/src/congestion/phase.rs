@@ -11,11 +11,11 @@ pub(super) const STARTUP_GAIN: f64 = 2.77;
 /// The first probe of a cycle sends this much faster, or so much that [`UP_EXTRA`] is sent on top.
 const UP: f64 = 0.2;
 /// The least that a probe is stronger.
-const MIN_UP: f64 = 0.1;
+const MIN_UP: f64 = 0.06;
 /// The strongest probe.
 const MAX_UP: f64 = 0.5;
 /// What a first probe sends on top of the rate, at most, in time at the rate.
-const UP_EXTRA: Duration = Duration::from_millis(20);
+const UP_EXTRA: Duration = Duration::from_millis(12);
 /// A probe that found more is followed by one that much stronger.
 const STRONGER: f64 = 1.5;
 /// The strongest probe, in first ones.
@@ -41,16 +41,26 @@ pub(super) const MAX_SPAN: Duration = Duration::from_millis(150);
 pub(super) const MAX_RESTLESS_SPAN: Duration = Duration::from_millis(300);
 /// The most that startup's patience with a queue grows by the link's jitter.
 const MAX_NOISE: Duration = Duration::from_millis(60);
-/// The longest that a startup pulse lasts.
-const MAX_PULSE: Duration = Duration::from_millis(100);
+/// How long startup sends faster than what it knows, in each round: long enough for a sample, short enough for the
+/// queue that the last one makes.
+const MIN_PULSE: Duration = Duration::from_millis(10);
+const MAX_PULSE: Duration = Duration::from_millis(40);
 /// Spans of cruising between two probes, to which up to half as much is added by the path's seed.
 const CRUISE_SPANS: u32 = 6;
 /// The longest that cruising lasts without that.
 const MAX_CRUISE: Duration = Duration::from_millis(900);
-/// How long somebody else is believed to share the link after draining did not help, and the further queue that
-/// is put up with meanwhile.
-const RIVAL: Duration = Duration::from_secs(8);
-const RIVAL_QUEUE: Duration = Duration::from_millis(30);
+/// What the drain after a probe takes out besides what the probe put in, so that the base is seen each time.
+const DOWN_EXTRA: Duration = Duration::from_millis(3);
+/// The most that an estimate is lowered at the end of a cruise in which a queue stood.
+const TRIM: f64 = 0.97;
+/// A base that is out of reach twice within this time is no other base: somebody else fills the queue.
+const RIVAL_MEMORY: Duration = Duration::from_secs(8);
+/// Drains in a row during which the queue grew that prove the same.
+const GROWING_DRAINS: u32 = 3;
+/// The share of the link that is taken beside somebody else.
+const SHARE: f64 = 0.5;
+/// How often it is asked whether the other one is still there.
+const SHARE_SPAN: Duration = Duration::from_secs(3);
 /// How long a base delay is believed without having been near it.
 const BASE_EXPIRY: Duration = Duration::from_secs(10);
 
@@ -69,6 +79,9 @@ pub(super) enum Phase {
     Down { from: Timestamp, until: Timestamp },
     /// Draining a standing queue of `queue`, having believed in `believed`.
     Guard { check: Timestamp, queue: Duration, believed: f64 },
+    /// Beside somebody who fills the queue: at a share of the rate `believed`, whatever the delay is. `peak` is the
+    /// greatest queue of this span.
+    Share { until: Timestamp, believed: f64, peak: Duration },
     /// Looking for the base delay.
     ProbeDelay { until: Timestamp },
 }
@@ -76,6 +89,10 @@ pub(super) enum Phase {
 impl Phase {
     pub(super) fn is_startup(self) -> bool {
         self == Self::Startup
+    }
+
+    pub(super) fn is_sharing(self) -> bool {
+        matches!(self, Self::Share { .. })
     }
 
     pub(super) fn name(self) -> &'static str {
@@ -86,6 +103,7 @@ impl Phase {
             Self::Up { .. } => "up",
             Self::Down { .. } => "down",
             Self::Guard { .. } => "guard",
+            Self::Share { .. } => "share",
             Self::ProbeDelay { .. } => "probe delay",
         }
     }
@@ -98,7 +116,7 @@ impl Congestion {
         self.phase = Phase::Startup;
         self.gain = STARTUP_GAIN;
         self.window_gain = STARTUP_GAIN;
-        self.pulse_until = now + self.pipe.min(MAX_PULSE);
+        self.pulse_until = now + (self.pipe / 2).clamp(MIN_PULSE, MAX_PULSE);
     }
 
     fn enter_cruise(&mut self, now: Timestamp) {
@@ -125,7 +143,8 @@ impl Congestion {
     }
 
     fn enter_down(&mut self, now: Timestamp) {
-        let length = self.span.mul_f64((self.gain - 1.0).max(0.1) / (1.0 - DOWN_GAIN));
+        let extra = self.span.mul_f64((self.gain - 1.0).max(0.0)) + DOWN_EXTRA;
+        let length = extra.mul_f64(1.0 / (1.0 - DOWN_GAIN));
         self.phase = Phase::Down { from: now, until: now + length.min(MAX_RESTLESS_SPAN) };
         self.gain = DOWN_GAIN;
     }
@@ -146,24 +165,64 @@ impl Congestion {
         self.window_gain = 1.25;
     }
 
+    /// The base was out of reach again: takes a share, and leaves the queue to whoever fills it.
+    fn enter_share(&mut self, believed: f64, delay: &mut OneWayDelay, now: Timestamp) {
+        delay.rebase(now);
+        self.bandwidth.set(believed * SHARE);
+        self.phase = Phase::Share { until: now + SHARE_SPAN, believed, peak: Duration::ZERO };
+        self.gain = 1.0;
+        self.window_gain = WINDOW_GAIN;
+    }
+
+    fn in_share(
+        &mut self,
+        until: Timestamp,
+        believed: f64,
+        peak: Duration,
+        delay: &OneWayDelay,
+        now: Timestamp,
+    ) {
+        let peak = peak.max(delay.quick_queue());
+        if self.bandwidth.get() > believed * SHARE {
+            self.bandwidth.set(believed * SHARE);
+        }
+        if now < until {
+            self.phase = Phase::Share { until, believed, peak };
+        } else if peak > self.tolerance(delay) {
+            self.phase = Phase::Share { until: now + SHARE_SPAN, believed, peak: Duration::ZERO };
+        } else {
+            // The queue is at rest: whoever filled it has gone. If not, one failed drain will show it.
+            self.rebased_at = Some(now);
+            self.bandwidth.set(believed);
+            self.probe_base = believed;
+            self.enter_cruise(now);
+        }
+    }
+
     /// The standing queue above which the guard steps in.
-    fn tolerance(&self, delay: &OneWayDelay, now: Timestamp) -> Duration {
-        let rival = if now < self.rival_until { RIVAL_QUEUE } else { Duration::ZERO };
+    fn tolerance(&self, delay: &OneWayDelay) -> Duration {
         let unrest = (delay.unrest() * 3 / 2).min(Duration::from_millis(30));
-        (self.pipe / 4).clamp(Duration::from_millis(12), Duration::from_millis(20))
-            + delay.jitter()
-            + unrest
-            + rival
+        (self.pipe / 4).clamp(Duration::from_millis(12), Duration::from_millis(20)) + delay.jitter() + unrest
     }
 
     /// One step of the machine, with each acknowledgement.
     pub(super) fn advance(&mut self, ack: &AckEvent<'_>, delay: &mut OneWayDelay, now: Timestamp) {
+        let before = self.phase.name();
+        self.advance2(ack, delay, now);
+        if before != self.phase.name() && std::env::var("BW_DEBUG").is_ok() {
+            eprintln!("{now} {:p} {before} -> {} bw {:.2} latest {:.2} quick {:?} standing {:?} base {} unrest {:?} jit {:?} pipe {:?} span {:?} noise {:?}", self, self.phase.name(), self.bandwidth.get()*8e-6, self.bandwidth.latest().unwrap_or(0.0)*8e-6, delay.quick_queue(), delay.standing_queue(), delay.base(), delay.unrest(), delay.jitter(), self.pipe, self.span, self.noise);
+        }
+    }
+
+    fn advance2(&mut self, ack: &AckEvent<'_>, delay: &mut OneWayDelay, now: Timestamp) {
         match self.phase {
             Phase::Startup => self.in_startup(ack, delay, now),
             Phase::Drain { until } => {
                 let full = (self.bandwidth.get() * self.pipe.as_secs_f64()) as usize;
                 let drained = delay.quick_queue() < Duration::from_millis(2);
                 if ack.in_flight <= full || now >= until || drained {
+                    // The delays of startup, with little on the way, may be out of reach by what the link jitters.
+                    delay.raise_base(self.noise * 2, now);
                     self.enter_cruise(now);
                 }
             }
@@ -177,14 +236,14 @@ impl Congestion {
             }
             Phase::Up { until } => self.in_up(until, ack, delay, now),
             Phase::Down { from, until } => {
-                let drained = delay.quick_queue() < Duration::from_millis(2) + delay.jitter()
-                    && now.since(from) >= self.span.min(self.pipe);
+                let drained = delay.quick_queue().is_zero() && now.since(from) >= self.span.min(self.pipe);
                 if self.grew(delay, now) {
                 } else if now >= until || drained {
                     self.enter_cruise(now);
                 }
             }
             Phase::Guard { check, queue, believed } => self.in_guard(check, queue, believed, delay, now),
+            Phase::Share { until, believed, peak } => self.in_share(until, believed, peak, delay, now),
             Phase::ProbeDelay { until } => {
                 if now >= until {
                     delay.rebase(now);
@@ -196,7 +255,7 @@ impl Congestion {
 
     fn in_startup(&mut self, ack: &AckEvent<'_>, delay: &OneWayDelay, now: Timestamp) {
         let limit = (ack.rtt.min() / 4).clamp(Duration::from_millis(10), Duration::from_millis(20));
-        let queued = delay.quick_queue() > limit + delay.jitter() + (self.noise * 3).min(MAX_NOISE);
+        let queued = delay.quick_queue() > limit + (self.noise * 2).min(MAX_NOISE);
         if ack.round_start {
             // As it was before this round: a queue that builds up in it must not excuse itself.
             self.noise = self.noise.max(Duration::from_micros(delay.variation().max(0) as u64));
@@ -217,16 +276,16 @@ impl Congestion {
             self.unproven = true;
         } else if ack.round_start {
             self.gain = STARTUP_GAIN;
-            self.pulse_until = now + self.pipe.min(MAX_PULSE);
+            self.pulse_until = now + (self.pipe / 2).clamp(MIN_PULSE, MAX_PULSE);
         }
     }
 
     /// Starts the guard if a queue stands.
     fn guarded(&mut self, ack: &AckEvent<'_>, delay: &OneWayDelay, now: Timestamp) -> bool {
-        let stands = delay.standing_queue() > self.tolerance(delay, now)
+        let stands = delay.standing_queue() > self.tolerance(delay)
             && ack.rate.is_some_and(|sample| !sample.limited);
         if stands {
-            self.failed_drains = 0;
+            (self.failed_drains, self.growing_drains) = (0, 0);
             self.enter_guard(self.bandwidth.latest(), delay, now);
         }
         stands
@@ -241,7 +300,7 @@ impl Congestion {
     /// Starts a stronger probe if the last one found more.
     fn grew(&mut self, delay: &OneWayDelay, now: Timestamp) -> bool {
         let room =
-            delay.quick_queue() < self.probe_queue.max(self.tolerance(delay, now) / 2) + delay.unrest();
+            delay.quick_queue() < self.probe_queue.max(self.tolerance(delay) / 2) + delay.unrest();
         let wanted = self.probe_base * (1.0 + (self.probe_gain - 1.0) * GROWTH);
         let grew = room && self.probe_base > 0.0 && self.bandwidth.get() > wanted;
         if grew {
@@ -256,6 +315,11 @@ impl Congestion {
             self.gain = DELAY_GAIN;
             self.window_gain = 1.0;
         } else {
+            if delay.standing_queue() > EASE_ABOVE + delay.unrest()
+                && ack.rate.is_some_and(|sample| !sample.limited)
+            {
+                self.bandwidth.trim(TRIM);
+            }
             self.bandwidth.next_cycle();
             self.enter_up(if self.unproven { STRONGEST / 2.0 } else { 1.0 }, delay, now);
         }
@@ -283,7 +347,7 @@ impl Congestion {
         delay: &mut OneWayDelay,
         now: Timestamp,
     ) {
-        if delay.quick_queue() < self.tolerance(delay, now) / 3 {
+        if delay.quick_queue() < self.tolerance(delay) / 3 {
             self.unproven = false;
             self.probe_base = self.bandwidth.get();
             self.enter_cruise(now);
@@ -294,30 +358,40 @@ impl Congestion {
         }
         let left = delay.standing_queue();
         let latest = self.bandwidth.latest();
-        if left > queue.mul_f64(1.3) + Duration::from_millis(5) {
+        if left > queue.mul_f64(1.3) + Duration::from_millis(5) && self.growing_drains + 1 < GROWING_DRAINS {
             // It grows although we send less than arrived: the link is slower still.
+            self.growing_drains += 1;
             self.enter_guard(latest, delay, now);
         } else if left >= queue.mul_f64(0.7) {
             self.failed_drains += 1;
-            if self.failed_drains < 2 {
+            if self.failed_drains < 2 && self.growing_drains == 0 {
                 self.enter_guard(latest, delay, now);
             } else {
-                // It did not fall while we sent less: not ours.
-                delay.rebase(now);
-                self.rival_until = now + RIVAL;
-                self.bandwidth.set(believed);
-                self.probe_base = believed;
-                if core::mem::take(&mut self.unproven) {
-                    self.noise = self.noise.max(queue / 2);
-                    self.enter_startup(now);
-                } else {
-                    self.enter_cruise(now);
-                }
+                self.on_out_of_reach(queue, believed, delay, now);
             }
-        } else if left > self.tolerance(delay, now) / 2 {
+        } else if left > self.tolerance(delay) / 2 {
             self.enter_guard(None, delay, now);
         } else {
             self.probe_base = self.bandwidth.get();
+            self.enter_cruise(now);
+        }
+    }
+
+    /// The queue did not fall while we sent less: it is not ours.
+    fn on_out_of_reach(&mut self, queue: Duration, believed: f64, delay: &mut OneWayDelay, now: Timestamp) {
+        let again = self.rebased_at.is_some_and(|at| now.since(at) < RIVAL_MEMORY);
+        self.rebased_at = Some(now);
+        if again && !self.unproven {
+            self.enter_share(believed, delay, now);
+            return;
+        }
+        delay.rebase(now);
+        self.bandwidth.set(believed);
+        self.probe_base = believed;
+        if core::mem::take(&mut self.unproven) {
+            self.noise = self.noise.max(queue / 2);
+            self.enter_startup(now);
+        } else {
             self.enter_cruise(now);
         }
     }
