@@ -102,10 +102,11 @@ impl<C> Path<C> {
             summary.rtt = self.sample_rtt(&packet, ack.delay, same_path, now);
             let queued = Duration::from_micros(packet.queued.into());
             let busy = self.congestion.is_busy();
-            self.delay.update(packet.sent_at, ack.received_at_micros, queued, busy, now);
-            // One packet's jitter says nothing about the rate; the change of the smoothed delay does.
+            let delay = self.delay.update(packet.sent_at, ack.received_at_micros, queued, busy, now);
+            // One packet's jitter says nothing about the rate; the change of the smoothed delay does, unless it changes fast.
+            let delay = if self.congestion.is_starting() { delay } else { self.delay.quick_level() };
             let sent_at = i64::try_from(packet.sent_at.as_micros()).unwrap_or(i64::MAX);
-            let received_at = sent_at.saturating_add(self.delay.quick_level());
+            let received_at = sent_at.saturating_add(delay);
             rate = self.sampler.on_ack(packet.sent_at, received_at, self.delivered, packet.bubble);
         }
         self.find_lost(lost, &mut summary, now);

@@ -17,11 +17,14 @@ use crate::windowed::WindowedMin;
 const BASE_WINDOW: Duration = Duration::from_secs(12);
 /// Samples of which the median counts: a packet that overtook others says nothing about the delay of those others.
 const MEDIAN: usize = 5;
-/// How long the quick level averages: a few packets, and a cellular grant or two.
-const QUICK: Duration = Duration::from_millis(10);
-/// How long the standing level averages: on a link that jitters and keeps the order, neighbouring delays are alike for some milliseconds, so it
-/// sees ten of them.
-const STANDING: Duration = Duration::from_millis(50);
+/// How long the quick level averages, in mean differences of neighbouring delays: what jitters little is believed at once, on a link that jitters
+/// and keeps the order neighbouring delays are alike for some milliseconds.
+const QUICK: u32 = 5;
+/// The same for the standing level, which must see several of those.
+const STANDING: u32 = 25;
+/// The bounds of both: a few packets, a cellular grant or two.
+const QUICK_BOUNDS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(12));
+const STANDING_BOUNDS: (Duration, Duration) = (Duration::from_millis(15), Duration::from_millis(60));
 
 /// One direction's delay, in microseconds of an arbitrary zero that all paths of a session share.
 #[derive(Clone, Debug)]
@@ -50,8 +53,8 @@ impl OneWayDelay {
             previous: None,
             base: WindowedMin::new(BASE_WINDOW),
             base_delay: 0,
-            quick: Level::new(QUICK),
-            standing: Level::new(STANDING),
+            quick: Level::default(),
+            standing: Level::default(),
             newest: [0; MEDIAN],
             samples: 0,
             floors: [0; 2],
@@ -96,8 +99,10 @@ impl OneWayDelay {
         };
         self.previous = Some((raw, delay));
         let median = self.median(delay);
-        self.quick.update(median, sent_at);
-        self.standing.update(median, sent_at);
+        let over = |times: u32, (least, most): (Duration, Duration)| (self.jitter() * times).clamp(least, most);
+        let (quick, standing) = (over(QUICK, QUICK_BOUNDS), over(STANDING, STANDING_BOUNDS));
+        self.quick.update(median, quick, sent_at);
+        self.standing.update(median, standing, sent_at);
         self.learn_base(busy, now);
         self.learn_unrest(now);
         delay
@@ -233,25 +238,21 @@ fn above(level: i64, base: i64) -> Duration {
 }
 
 /// An average that forgets with time, not with samples.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Level {
-    over: f64,
     value: f64,
     updated: Option<Timestamp>,
 }
 
 impl Level {
-    fn new(over: Duration) -> Self {
-        Self { over: over.as_secs_f64(), value: 0.0, updated: None }
-    }
-
-    fn update(&mut self, delay: i64, now: Timestamp) {
+    /// Takes a delay of a packet that left at `sent_at`; the average is one over about the span `over`.
+    fn update(&mut self, delay: i64, over: Duration, sent_at: Timestamp) {
         let weight = self.updated.map_or(1.0, |before| {
-            let passed = now.since(before).as_secs_f64();
-            passed / (passed + self.over)
+            let passed = sent_at.since(before).as_secs_f64();
+            passed / (passed + over.as_secs_f64())
         });
         self.value += (delay as f64 - self.value) * weight;
-        self.updated = Some(now);
+        self.updated = Some(sent_at);
     }
 
     fn value(&self) -> i64 {

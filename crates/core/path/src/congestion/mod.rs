@@ -90,6 +90,10 @@ pub(crate) struct Congestion {
     probe_strength: f64,
     failed_drains: u32,
     growing_drains: u32,
+    /// Guards since the link was last at rest, the newest of them, and the greatest estimate that they found.
+    guards: u32,
+    guarded_at: Timestamp,
+    height: f64,
     /// When the base delay was last moved because draining did not help.
     rebased_at: Option<Timestamp>,
     last_sent: Option<Timestamp>,
@@ -121,6 +125,9 @@ impl Congestion {
             probe_strength: 1.0,
             failed_drains: 0,
             growing_drains: 0,
+            guards: 0,
+            guarded_at: Timestamp::ZERO,
+            height: 0.0,
             rebased_at: None,
             last_sent: None,
             stagger: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32,
@@ -148,6 +155,11 @@ impl Congestion {
     /// of the link.
     pub(crate) fn is_gentle(&self) -> bool {
         self.gain < 0.9
+    }
+
+    /// Whether the rate is still being looked for.
+    pub(crate) fn is_starting(&self) -> bool {
+        self.phase.is_startup()
     }
 
     /// Whether the path is used for a good part of its rate.

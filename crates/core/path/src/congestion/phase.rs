@@ -6,8 +6,8 @@ use core::time::Duration;
 use super::{AckEvent, Congestion};
 use crate::one_way::OneWayDelay;
 
-/// Startup: fast enough to double the rate in each round (2 / ln 2).
-pub(super) const STARTUP_GAIN: f64 = 2.77;
+/// Startup: a pulse of this much, seen in a sample of its own, doubles the rate in each round.
+pub(super) const STARTUP_GAIN: f64 = 2.0;
 /// The first probe of a cycle sends this much faster, or so much that [`UP_EXTRA`] is sent on top.
 const UP: f64 = 0.2;
 /// The least that a probe is stronger.
@@ -57,6 +57,9 @@ const TRIM: f64 = 0.97;
 const RIVAL_MEMORY: Duration = Duration::from_secs(8);
 /// Drains in a row during which the queue grew that prove the same.
 const GROWING_DRAINS: u32 = 3;
+/// So many guards, none of them long after the one before, and an estimate that shrank to this: the same.
+const RIVAL_GUARDS: u32 = 3;
+const RIVAL_SHRANK: f64 = 0.75;
 /// The share of the link that is taken beside somebody else.
 const SHARE: f64 = 0.5;
 /// How often it is asked whether the other one is still there.
@@ -193,6 +196,7 @@ impl Congestion {
         } else {
             // The queue is at rest: whoever filled it has gone. If not, one failed drain will show it.
             self.rebased_at = Some(now);
+            (self.guards, self.guarded_at, self.height) = (RIVAL_GUARDS - 1, now, believed);
             self.bandwidth.set(believed);
             self.probe_base = believed;
             self.enter_cruise(now);
@@ -254,7 +258,7 @@ impl Congestion {
     }
 
     fn in_startup(&mut self, ack: &AckEvent<'_>, delay: &OneWayDelay, now: Timestamp) {
-        let limit = (ack.rtt.min() / 4).clamp(Duration::from_millis(10), Duration::from_millis(20));
+        let limit = (ack.rtt.min() / 4).clamp(Duration::from_millis(8), Duration::from_millis(15));
         let queued = delay.quick_queue() > limit + (self.noise * 2).min(MAX_NOISE);
         if ack.round_start {
             // As it was before this round: a queue that builds up in it must not excuse itself.
@@ -281,12 +285,22 @@ impl Congestion {
     }
 
     /// Starts the guard if a queue stands.
-    fn guarded(&mut self, ack: &AckEvent<'_>, delay: &OneWayDelay, now: Timestamp) -> bool {
+    fn guarded(&mut self, ack: &AckEvent<'_>, delay: &mut OneWayDelay, now: Timestamp) -> bool {
         let stands = delay.standing_queue() > self.tolerance(delay)
             && ack.rate.is_some_and(|sample| !sample.limited);
         if stands {
             (self.failed_drains, self.growing_drains) = (0, 0);
+            if now.since(self.guarded_at) > RIVAL_MEMORY {
+                (self.guards, self.height) = (0, 0.0);
+            }
+            if !self.unproven {
+                self.height = self.height.max(self.bandwidth.get());
+            }
+            (self.guards, self.guarded_at) = (self.guards + 1, now);
             self.enter_guard(self.bandwidth.latest(), delay, now);
+            if self.guards >= RIVAL_GUARDS && self.bandwidth.get() < RIVAL_SHRANK * self.height {
+                self.enter_share(self.height, delay, now);
+            }
         }
         stands
     }
@@ -325,7 +339,7 @@ impl Congestion {
         }
     }
 
-    fn in_up(&mut self, until: Timestamp, ack: &AckEvent<'_>, delay: &OneWayDelay, now: Timestamp) {
+    fn in_up(&mut self, until: Timestamp, ack: &AckEvent<'_>, delay: &mut OneWayDelay, now: Timestamp) {
         if self.guarded(ack, delay, now) {
             return;
         }
@@ -382,7 +396,7 @@ impl Congestion {
         let again = self.rebased_at.is_some_and(|at| now.since(at) < RIVAL_MEMORY);
         self.rebased_at = Some(now);
         if again && !self.unproven {
-            self.enter_share(believed, delay, now);
+            self.enter_share(believed.max(self.height), delay, now);
             return;
         }
         delay.rebase(now);
