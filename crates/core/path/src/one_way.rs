@@ -190,9 +190,9 @@ impl OneWayDelay {
         self.quick.value()
     }
 
-    /// By how much the floors of neighbouring windows differ without a trend.
+    /// By how much the levels of neighbouring spans differ without a trend; our own probes make that on a link that does not jitter.
     pub(crate) fn unrest(&self) -> Duration {
-        Duration::from_micros(self.unrest.max(0) as u64)
+        Duration::from_micros(self.unrest.max(0) as u64).min(self.jitter() * 4)
     }
 
     /// The mean difference of neighbouring samples.

@@ -181,6 +181,14 @@ impl Bonded {
         self.links.iter().map(Access::queues)
     }
 
+    /// The same for the stretch that links share, down.
+    pub fn shared_queue(&self) -> Duration {
+        self.shared.as_ref().map_or(Duration::ZERO, |shared| {
+            let rate = shared.down.config().rate;
+            rate.map_or(Duration::ZERO, |rate| rate.time_for(shared.down.queued()))
+        })
+    }
+
     /// From now on these links have a stretch in common, besides their own.
     ///
     /// # Panics

@@ -19,6 +19,8 @@ use crate::traffic::{Direction, FlowConfig};
 use crate::world::World;
 
 const LOOK: Duration = Duration::from_millis(5);
+/// What the call takes of the link, its headers included.
+const CALL: Bitrate = Bitrate::from_bps(200 * 8 * (200 + 68));
 const DOWN: Direction = Direction::Down;
 
 /// A path's trial.
@@ -34,6 +36,8 @@ pub struct Trial {
     pub neighbour: bool,
     /// What the links deliver together.
     pub capacity: Bitrate,
+    /// What a greedy source offers.
+    pub offered: Bitrate,
     /// A stretch that all links share.
     pub shared: Option<PipeConfig>,
     /// From when on figures are taken.
@@ -49,7 +53,7 @@ pub struct Figures {
     pub share: f64,
     /// The same for the neighbour.
     pub neighbour: f64,
-    /// The first link's queue: mean and 95th percentile.
+    /// The first link's queue, with that of the shared stretch: mean and 95th percentile.
     pub queue: (Duration, Duration),
     /// The greatest queue before `settle`.
     pub startup_queue: Duration,
@@ -78,6 +82,7 @@ impl Trial {
             cubic: false,
             neighbour: false,
             capacity,
+            offered: capacity * 1.5,
             shared: None,
             settle: Duration::from_secs(5),
             span: Duration::from_secs(20),
@@ -106,7 +111,7 @@ impl Trial {
         let flow = runner.world.add_flow(if self.cubic {
             FlowConfig::tcp(DOWN, mtu)
         } else {
-            FlowConfig::greedy(DOWN, mtu, self.capacity * 1.2)
+            FlowConfig::greedy(DOWN, mtu, self.offered)
         });
         let neighbour = self.neighbour.then(|| {
             // It is there a second later, and has been told nothing.
@@ -122,7 +127,8 @@ impl Trial {
         let settled = runner.world.now();
         runner.run_until(start + self.span);
         let (span, now) = (self.span - self.settle, runner.world.now());
-        let share = |rate: Bitrate| rate.as_bps() as f64 / self.capacity.as_bps() as f64;
+        let capacity = self.capacity.as_bps() as f64 - CALL.as_bps() as f64;
+        let share = |rate: Bitrate| rate.as_bps() as f64 / capacity;
         let world = &mut runner.world;
         let neighbour = match (neighbour, before.1) {
             (Some(id), Some(before)) => share(world.network.neighbour(id).rate_since(&before, span)),
@@ -158,7 +164,8 @@ impl Runner {
                 self.world.handle_event(&event);
             }
             self.world.run_until((now + LOOK).min(end));
-            self.queues.extend(self.world.network.queues().next().map(|[_, down]| down));
+            let own = self.world.network.queues().next().map_or(Duration::ZERO, |[_, down]| down);
+            self.queues.push(own + self.world.network.shared_queue());
         }
     }
 }

@@ -379,7 +379,8 @@ impl Congestion {
         } else if left >= queue.mul_f64(0.7) {
             self.failed_drains += 1;
             if self.failed_drains < 2 && self.growing_drains == 0 {
-                self.enter_guard(latest, delay, now);
+                // What arrives now is no more than what we send.
+                self.enter_guard(None, delay, now);
             } else {
                 self.on_out_of_reach(queue, believed, delay, now);
             }
