@@ -30,6 +30,8 @@ const DELAY_GAIN: f64 = 0.5;
 const WINDOW_GAIN: f64 = 2.0;
 /// The share of a probe's extra that must arrive to make it a success.
 const GROWTH: f64 = 0.4;
+/// Loss beyond one and a half times the link's own that is of our making.
+const OVERFLOW: f64 = 0.03;
 /// How much slower cruising may become for a standing queue.
 const MAX_EASING: f64 = 0.08;
 /// The standing queue that cruising does not mind, besides the unrest of the link.
@@ -57,8 +59,9 @@ const TRIM: f64 = 0.97;
 const RIVAL_MEMORY: Duration = Duration::from_secs(8);
 /// Drains in a row during which the queue grew that prove the same.
 const GROWING_DRAINS: u32 = 3;
-/// So many guards, none of them long after the one before, and an estimate that shrank to this: the same.
+/// So many guards, none of them long after the one before, each of which lowered the estimate to this, and altogether so far: the same.
 const RIVAL_GUARDS: u32 = 3;
+const RIVAL_STEP: f64 = 0.97;
 const RIVAL_SHRANK: f64 = 0.75;
 /// The share of the link that is taken beside somebody else.
 const SHARE: f64 = 0.5;
@@ -169,8 +172,7 @@ impl Congestion {
     }
 
     /// The base was out of reach again: takes a share, and leaves the queue to whoever fills it.
-    fn enter_share(&mut self, believed: f64, delay: &mut OneWayDelay, now: Timestamp) {
-        delay.rebase(now);
+    fn enter_share(&mut self, believed: f64, now: Timestamp) {
         self.bandwidth.set(believed * SHARE);
         self.phase = Phase::Share { until: now + SHARE_SPAN, believed, peak: Duration::ZERO };
         self.gain = 1.0;
@@ -231,7 +233,7 @@ impl Congestion {
                 }
             }
             Phase::Cruise { until } => {
-                if self.guarded(ack, delay, now) || self.grew(delay, now) {
+                if self.guarded(ack, delay, now) || self.grew(ack, delay, now) {
                 } else if now >= until {
                     self.after_cruise(ack, delay, now);
                 } else {
@@ -241,7 +243,7 @@ impl Congestion {
             Phase::Up { until } => self.in_up(until, ack, delay, now),
             Phase::Down { from, until } => {
                 let drained = delay.quick_queue().is_zero() && now.since(from) >= self.span.min(self.pipe);
-                if self.grew(delay, now) {
+                if self.grew(ack, delay, now) {
                 } else if now >= until || drained {
                     self.enter_cruise(now);
                 }
@@ -285,24 +287,33 @@ impl Congestion {
     }
 
     /// Starts the guard if a queue stands.
-    fn guarded(&mut self, ack: &AckEvent<'_>, delay: &mut OneWayDelay, now: Timestamp) -> bool {
+    fn guarded(&mut self, ack: &AckEvent<'_>, delay: &OneWayDelay, now: Timestamp) -> bool {
         let stands = delay.standing_queue() > self.tolerance(delay)
             && ack.rate.is_some_and(|sample| !sample.limited);
         if stands {
             (self.failed_drains, self.growing_drains) = (0, 0);
-            if now.since(self.guarded_at) > RIVAL_MEMORY {
-                (self.guards, self.height) = (0, 0.0);
-            }
-            if !self.unproven {
-                self.height = self.height.max(self.bandwidth.get());
-            }
-            (self.guards, self.guarded_at) = (self.guards + 1, now);
+            let before = self.bandwidth.get();
             self.enter_guard(self.bandwidth.latest(), delay, now);
-            if self.guards >= RIVAL_GUARDS && self.bandwidth.get() < RIVAL_SHRANK * self.height {
-                self.enter_share(self.height, delay, now);
+            if self.is_rival(before, now) {
+                self.enter_share(self.height, now);
             }
         }
         stands
+    }
+
+    /// Whether guard after guard took from the estimate. A link that became slower needs one of them; somebody who takes what is left free
+    /// takes again each time.
+    fn is_rival(&mut self, before: f64, now: Timestamp) -> bool {
+        let lowered = self.bandwidth.get() < before * RIVAL_STEP;
+        if now.since(self.guarded_at) > RIVAL_MEMORY || self.unproven {
+            (self.guards, self.height) = (0, 0.0);
+        }
+        if lowered && !self.unproven {
+            self.height = self.height.max(before);
+            self.guards += 1;
+        }
+        self.guarded_at = now;
+        self.guards >= RIVAL_GUARDS && self.bandwidth.get() < RIVAL_SHRANK * self.height
     }
 
     /// Cruises a little slower while a queue stands, since the greatest of many samples is a little too great.
@@ -312,11 +323,11 @@ impl Congestion {
     }
 
     /// Starts a stronger probe if the last one found more.
-    fn grew(&mut self, delay: &OneWayDelay, now: Timestamp) -> bool {
+    fn grew(&mut self, ack: &AckEvent<'_>, delay: &OneWayDelay, now: Timestamp) -> bool {
         let room =
             delay.quick_queue() < self.probe_queue.max(self.tolerance(delay) / 2) + delay.unrest();
         let wanted = self.probe_base * (1.0 + (self.probe_gain - 1.0) * GROWTH);
-        let grew = room && self.probe_base > 0.0 && self.bandwidth.get() > wanted;
+        let grew = room && !overflows(ack) && self.probe_base > 0.0 && self.bandwidth.get() > wanted;
         if grew {
             self.enter_up((self.probe_strength * STRONGER).min(STRONGEST), delay, now);
         }
@@ -329,7 +340,7 @@ impl Congestion {
             self.gain = DELAY_GAIN;
             self.window_gain = 1.0;
         } else {
-            if delay.standing_queue() > EASE_ABOVE + delay.unrest()
+            if (delay.standing_queue() > EASE_ABOVE + delay.unrest() || overflows(ack))
                 && ack.rate.is_some_and(|sample| !sample.limited)
             {
                 self.bandwidth.trim(TRIM);
@@ -339,16 +350,16 @@ impl Congestion {
         }
     }
 
-    fn in_up(&mut self, until: Timestamp, ack: &AckEvent<'_>, delay: &mut OneWayDelay, now: Timestamp) {
+    fn in_up(&mut self, until: Timestamp, ack: &AckEvent<'_>, delay: &OneWayDelay, now: Timestamp) {
         if self.guarded(ack, delay, now) {
             return;
         }
         let queued = delay.quick_queue()
             > self.probe_queue + Duration::from_millis(6) + delay.jitter() + delay.unrest();
-        if queued {
+        if queued || overflows(ack) {
             self.unproven = false;
             self.enter_down(now);
-        } else if now >= until && !self.grew(delay, now) {
+        } else if now >= until && !self.grew(ack, delay, now) {
             self.enter_down(now);
         }
     }
@@ -397,7 +408,7 @@ impl Congestion {
         let again = self.rebased_at.is_some_and(|at| now.since(at) < RIVAL_MEMORY);
         self.rebased_at = Some(now);
         if again && !self.unproven {
-            self.enter_share(believed.max(self.height), delay, now);
+            self.enter_share(believed.max(self.height), now);
             return;
         }
         delay.rebase(now);
@@ -410,4 +421,9 @@ impl Congestion {
             self.enter_cruise(now);
         }
     }
+}
+
+/// Whether more is lost than the link loses by itself: a policer, or a queue too short to be seen.
+fn overflows(ack: &AckEvent<'_>) -> bool {
+    ack.loss > OVERFLOW + 1.5 * ack.gentle_loss
 }
