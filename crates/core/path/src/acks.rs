@@ -11,6 +11,9 @@ use crate::path::Path;
 use crate::rtt::MAX_ACK_DELAY;
 use crate::sent::{Remembered, Sent};
 
+/// The mean difference of neighbouring delays from which on one of them is no measure.
+const MUCH_JITTER: Duration = Duration::from_millis(1);
+
 /// An ACK that came from the peer, over any path, for this one.
 #[derive(Clone, Debug)]
 pub struct AckInfo<I> {
@@ -103,8 +106,9 @@ impl<C> Path<C> {
             let queued = Duration::from_micros(packet.queued.into());
             let busy = self.congestion.is_busy();
             let delay = self.delay.update(packet.sent_at, ack.received_at_micros, queued, busy, now);
-            // One packet's jitter says nothing about the rate; the change of the smoothed delay does, unless it changes fast.
-            let delay = if self.congestion.is_starting() { delay } else { self.delay.quick_level() };
+            // Where there is much jitter, one packet's says nothing about the rate; the change of the smoothed delay does, unless it changes fast.
+            let smooth = self.delay.jitter() > MUCH_JITTER && !self.congestion.is_starting();
+            let delay = if smooth { self.delay.quick_level() } else { delay };
             let sent_at = i64::try_from(packet.sent_at.as_micros()).unwrap_or(i64::MAX);
             let received_at = sent_at.saturating_add(delay);
             rate = self.sampler.on_ack(packet.sent_at, received_at, self.delivered, packet.bubble);

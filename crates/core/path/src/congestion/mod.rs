@@ -170,7 +170,7 @@ impl Congestion {
     /// The window for the delivery sampler.
     pub(crate) fn sample_window(&self) -> Duration {
         match self.phase {
-            Phase::Startup => (self.pipe / 3).clamp(Duration::from_millis(8), Duration::from_millis(25)),
+            Phase::Startup => (self.pulse() * 2 / 3).max(Duration::from_millis(8)),
             _ => self.span,
         }
     }

@@ -6,8 +6,8 @@ use core::time::Duration;
 use super::{AckEvent, Congestion};
 use crate::one_way::OneWayDelay;
 
-/// Startup: a pulse of this much, seen in a sample of its own, doubles the rate in each round.
-pub(super) const STARTUP_GAIN: f64 = 2.0;
+/// Startup: a pulse of this much, seen in a sample of its own, doubles the rate in each round and has something to spare for what blurs it.
+pub(super) const STARTUP_GAIN: f64 = 2.5;
 /// The first probe of a cycle sends this much faster, or so much that [`UP_EXTRA`] is sent on top.
 const UP: f64 = 0.2;
 /// The least that a probe is stronger.
@@ -46,7 +46,7 @@ const MAX_NOISE: Duration = Duration::from_millis(60);
 /// How long startup sends faster than what it knows, in each round: long enough for a sample, short enough for the
 /// queue that the last one makes.
 const MIN_PULSE: Duration = Duration::from_millis(10);
-const MAX_PULSE: Duration = Duration::from_millis(40);
+const MAX_PULSE: Duration = Duration::from_millis(30);
 /// Spans of cruising between two probes, to which up to half as much is added by the path's seed.
 const CRUISE_SPANS: u32 = 6;
 /// The longest that cruising lasts without that.
@@ -66,7 +66,7 @@ const RIVAL_SHRANK: f64 = 0.75;
 /// The share of the link that is taken beside somebody else.
 const SHARE: f64 = 0.5;
 /// How often it is asked whether the other one is still there.
-const SHARE_SPAN: Duration = Duration::from_secs(3);
+const SHARE_SPAN: Duration = Duration::from_secs(2);
 /// How long a base delay is believed without having been near it.
 const BASE_EXPIRY: Duration = Duration::from_secs(10);
 
@@ -122,7 +122,12 @@ impl Congestion {
         self.phase = Phase::Startup;
         self.gain = STARTUP_GAIN;
         self.window_gain = STARTUP_GAIN;
-        self.pulse_until = now + (self.pipe / 2).clamp(MIN_PULSE, MAX_PULSE);
+        self.pulse_until = now + self.pulse();
+    }
+
+    /// How long a pulse of startup lasts; longer where jitter would hide it.
+    pub(super) fn pulse(&self) -> Duration {
+        (self.pipe / 2).clamp(MIN_PULSE, MAX_PULSE + (self.noise * 4).min(MAX_NOISE))
     }
 
     fn enter_cruise(&mut self, now: Timestamp) {
@@ -282,7 +287,7 @@ impl Congestion {
             self.unproven = true;
         } else if ack.round_start {
             self.gain = STARTUP_GAIN;
-            self.pulse_until = now + (self.pipe / 2).clamp(MIN_PULSE, MAX_PULSE);
+            self.pulse_until = now + self.pulse();
         }
     }
 
@@ -386,7 +391,8 @@ impl Congestion {
         if left > queue.mul_f64(1.3) + Duration::from_millis(5) && self.growing_drains + 1 < GROWING_DRAINS {
             // It grows although we send less than arrived: the link is slower still.
             self.growing_drains += 1;
-            self.enter_guard(latest, delay, now);
+            let sent = self.bandwidth.get() * GUARD_GAIN;
+            self.enter_guard(latest.map(|latest| latest.max(sent)), delay, now);
         } else if left >= queue.mul_f64(0.7) {
             self.failed_drains += 1;
             if self.failed_drains < 2 && self.growing_drains == 0 {
