@@ -107,7 +107,10 @@ impl<C> Path<C> {
             let busy = self.congestion.is_busy();
             let delay = self.delay.update(packet.sent_at, ack.received_at_micros, queued, busy, now);
             // Where there is much jitter, one packet's says nothing about the rate; the change of the smoothed delay does, unless it changes fast.
-            let smooth = self.delay.jitter() > MUCH_JITTER && !self.congestion.is_starting();
+            // What overtakes others comes with none of them: there the single delay is the true one.
+            let smooth = self.delay.jitter() > MUCH_JITTER
+                && !self.loss.has_learnt_reordering()
+                && !self.congestion.is_starting();
             let delay = if smooth { self.delay.quick_level() } else { delay };
             let sent_at = i64::try_from(packet.sent_at.as_micros()).unwrap_or(i64::MAX);
             let received_at = sent_at.saturating_add(delay);

@@ -89,7 +89,6 @@ pub(crate) struct Congestion {
     probe_queue: Duration,
     probe_strength: f64,
     failed_drains: u32,
-    growing_drains: u32,
     /// Guards since the link was last at rest, the newest of them, and the greatest estimate that they found.
     guards: u32,
     guarded_at: Timestamp,
@@ -124,7 +123,6 @@ impl Congestion {
             probe_gain: phase::STARTUP_GAIN,
             probe_strength: 1.0,
             failed_drains: 0,
-            growing_drains: 0,
             guards: 0,
             guarded_at: Timestamp::ZERO,
             height: 0.0,

@@ -57,8 +57,8 @@ const DOWN_EXTRA: Duration = Duration::from_millis(3);
 const TRIM: f64 = 0.97;
 /// A base that is out of reach twice within this time is no other base: somebody else fills the queue.
 const RIVAL_MEMORY: Duration = Duration::from_secs(8);
-/// Drains in a row during which the queue grew that prove the same.
-const GROWING_DRAINS: u32 = 3;
+/// So many drains in a row that did not help: the queue is not ours.
+const FAILED_DRAINS: u32 = 3;
 /// So many guards, none of them long after the one before, each of which lowered the estimate to this, and altogether so far: the same.
 const RIVAL_GUARDS: u32 = 3;
 const RIVAL_STEP: f64 = 0.97;
@@ -266,7 +266,7 @@ impl Congestion {
 
     fn in_startup(&mut self, ack: &AckEvent<'_>, delay: &OneWayDelay, now: Timestamp) {
         let limit = (ack.rtt.min() / 4).clamp(Duration::from_millis(8), Duration::from_millis(15));
-        let queued = delay.quick_queue() > limit + (self.noise * 2).min(MAX_NOISE);
+        let queued = delay.quick_queue() > limit + delay.jitter() + (self.noise * 3).min(MAX_NOISE);
         if ack.round_start {
             // As it was before this round: a queue that builds up in it must not excuse itself.
             self.noise = self.noise.max(Duration::from_micros(delay.variation().max(0) as u64));
@@ -296,7 +296,7 @@ impl Congestion {
         let stands = delay.standing_queue() > self.tolerance(delay)
             && ack.rate.is_some_and(|sample| !sample.limited);
         if stands {
-            (self.failed_drains, self.growing_drains) = (0, 0);
+            self.failed_drains = 0;
             let before = self.bandwidth.get();
             self.enter_guard(self.bandwidth.latest(), delay, now);
             if self.is_rival(before, now) {
@@ -388,18 +388,16 @@ impl Congestion {
         }
         let left = delay.standing_queue();
         let latest = self.bandwidth.latest();
-        if left > queue.mul_f64(1.3) + Duration::from_millis(5) && self.growing_drains + 1 < GROWING_DRAINS {
-            // It grows although we send less than arrived: the link is slower still.
-            self.growing_drains += 1;
-            let sent = self.bandwidth.get() * GUARD_GAIN;
-            self.enter_guard(latest.map(|latest| latest.max(sent)), delay, now);
-        } else if left >= queue.mul_f64(0.7) {
+        if left >= queue.mul_f64(0.7) {
             self.failed_drains += 1;
-            if self.failed_drains < 2 && self.growing_drains == 0 {
-                // What arrives now is no more than what we send.
-                self.enter_guard(None, delay, now);
-            } else {
+            if self.failed_drains >= FAILED_DRAINS {
                 self.on_out_of_reach(queue, believed, delay, now);
+            } else {
+                // If it grows although we send less than arrived, the link is slower still. If not, what arrives is no more than what we send.
+                let grows = left > queue.mul_f64(1.3) + Duration::from_millis(5);
+                let sent = self.bandwidth.get() * GUARD_GAIN;
+                let rate = latest.filter(|_| grows).map(|latest| latest.max(sent));
+                self.enter_guard(rate, delay, now);
             }
         } else if left > self.tolerance(delay) / 2 {
             self.enter_guard(None, delay, now);
