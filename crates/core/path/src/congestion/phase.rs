@@ -393,10 +393,9 @@ impl Congestion {
             if self.failed_drains >= FAILED_DRAINS {
                 self.on_out_of_reach(queue, believed, delay, now);
             } else {
-                // If it grows although we send less than arrived, the link is slower still. If not, what arrives is no more than what we send.
-                let grows = left > queue.mul_f64(1.3) + Duration::from_millis(5);
+                // The link is slower still, by as much at most as we send less than was believed.
                 let sent = self.bandwidth.get() * GUARD_GAIN;
-                let rate = latest.filter(|_| grows).map(|latest| latest.max(sent));
+                let rate = latest.map(|latest| latest.max(sent));
                 self.enter_guard(rate, delay, now);
             }
         } else if left > self.tolerance(delay) / 2 {
