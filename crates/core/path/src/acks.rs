@@ -107,6 +107,7 @@ impl<C> Path<C> {
             let busy = self.congestion.is_busy();
             let delay = self.delay.update(packet.sent_at, ack.received_at_micros, queued, busy, now);
             // Where there is much jitter, one packet's says nothing about the rate; the change of the smoothed delay does, unless it changes fast.
+            self.delay.set_reorders(self.loss.has_learnt_reordering());
             // What overtakes others comes with none of them: there the single delay is the true one.
             let smooth = self.delay.jitter() > MUCH_JITTER
                 && !self.loss.has_learnt_reordering()

@@ -40,6 +40,7 @@ pub struct OneWayDelay {
     floor_at: Timestamp,
     floor_span: Duration,
     unrest: i64,
+    reorders: bool,
     smoothed: i64,
     unqueued: i64,
     variation: i64,
@@ -61,6 +62,7 @@ impl OneWayDelay {
             floor_at: Timestamp::ZERO,
             floor_span: Duration::from_millis(100),
             unrest: 0,
+            reorders: false,
             smoothed: 0,
             unqueued: 0,
             variation: 0,
@@ -191,8 +193,17 @@ impl OneWayDelay {
     }
 
     /// By how much the levels of neighbouring spans differ without a trend; our own probes make that on a link that does not jitter.
+    /// Where packets overtake, single delays are all over the place.
     pub(crate) fn unrest(&self) -> Duration {
+        if self.reorders {
+            return Duration::from_micros(self.variation.max(0) as u64) * 2;
+        }
         Duration::from_micros(self.unrest.max(0) as u64).min(self.jitter() * 4)
+    }
+
+    /// Whether the link lets packets overtake.
+    pub(crate) fn set_reorders(&mut self, reorders: bool) {
+        self.reorders = reorders;
     }
 
     /// The mean difference of neighbouring samples.

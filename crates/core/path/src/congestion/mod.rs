@@ -93,6 +93,8 @@ pub(crate) struct Congestion {
     guards: u32,
     guarded_at: Timestamp,
     height: f64,
+    /// The newest that was well below the one before it.
+    low: f64,
     /// When the base delay was last moved because draining did not help.
     rebased_at: Option<Timestamp>,
     last_sent: Option<Timestamp>,
@@ -126,6 +128,7 @@ impl Congestion {
             guards: 0,
             guarded_at: Timestamp::ZERO,
             height: 0.0,
+            low: 0.0,
             rebased_at: None,
             last_sent: None,
             stagger: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32,

@@ -61,10 +61,12 @@ const RIVAL_MEMORY: Duration = Duration::from_secs(8);
 const FAILED_DRAINS: u32 = 3;
 /// So many guards, none of them long after the one before, each of which lowered the estimate to this, and altogether so far: the same.
 const RIVAL_GUARDS: u32 = 3;
-const RIVAL_STEP: f64 = 0.97;
+const RIVAL_STEP: f64 = 0.93;
 const RIVAL_SHRANK: f64 = 0.75;
 /// The share of the link that is taken beside somebody else.
 const SHARE: f64 = 0.5;
+/// The part of that share that must arrive.
+const DROPPED: f64 = 0.85;
 /// How often it is asked whether the other one is still there.
 const SHARE_SPAN: Duration = Duration::from_secs(2);
 /// How long a base delay is believed without having been near it.
@@ -196,14 +198,20 @@ impl Congestion {
         if self.bandwidth.get() > believed * SHARE {
             self.bandwidth.set(believed * SHARE);
         }
-        if now < until {
+        if self.bandwidth.get() < believed * SHARE * DROPPED {
+            // Not even the share arrives: the link is slower, and the queue may be ours.
+            (self.guards, self.height, self.rebased_at) = (0, 0.0, None);
+            self.probe_base = self.bandwidth.get();
+            self.enter_cruise(now);
+        } else if now < until {
             self.phase = Phase::Share { until, believed, peak };
         } else if peak > self.tolerance(delay) {
             self.phase = Phase::Share { until: now + SHARE_SPAN, believed, peak: Duration::ZERO };
         } else {
             // The queue is at rest: whoever filled it has gone. If not, one failed drain will show it.
             self.rebased_at = Some(now);
-            (self.guards, self.guarded_at, self.height) = (RIVAL_GUARDS - 1, now, believed);
+            (self.guards, self.guarded_at) = (RIVAL_GUARDS - 1, now);
+            (self.height, self.low) = (believed, believed);
             self.bandwidth.set(believed);
             self.probe_base = believed;
             self.enter_cruise(now);
@@ -233,7 +241,7 @@ impl Congestion {
                 let drained = delay.quick_queue() < Duration::from_millis(2);
                 if ack.in_flight <= full || now >= until || drained {
                     // The delays of startup, with little on the way, may be out of reach by what the link jitters.
-                    delay.raise_base(self.noise * 2, now);
+                    delay.raise_base(self.noise * 4, now);
                     self.enter_cruise(now);
                 }
             }
@@ -309,16 +317,17 @@ impl Congestion {
     /// Whether guard after guard took from the estimate. A link that became slower needs one of them; somebody who takes what is left free
     /// takes again each time.
     fn is_rival(&mut self, before: f64, now: Timestamp) -> bool {
-        let lowered = self.bandwidth.get() < before * RIVAL_STEP;
+        let rate = self.bandwidth.get();
         if now.since(self.guarded_at) > RIVAL_MEMORY || self.unproven {
-            (self.guards, self.height) = (0, 0.0);
-        }
-        if lowered && !self.unproven {
-            self.height = self.height.max(before);
-            self.guards += 1;
+            (self.guards, self.height, self.low) = (0, 0.0, before);
         }
         self.guarded_at = now;
-        self.guards >= RIVAL_GUARDS && self.bandwidth.get() < RIVAL_SHRANK * self.height
+        self.height = self.height.max(before);
+        if rate < self.low * RIVAL_STEP {
+            self.low = rate;
+            self.guards += 1;
+        }
+        self.guards >= RIVAL_GUARDS && rate < RIVAL_SHRANK * self.height
     }
 
     /// Cruises a little slower while a queue stands, since the greatest of many samples is a little too great.
