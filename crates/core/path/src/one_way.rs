@@ -113,7 +113,7 @@ impl OneWayDelay {
     /// The base is the least quick level of a busy path: where jitter keeps the order, packets in close order wait for one another, and the
     /// delays of a path at rest are out of reach.
     fn learn_base(&mut self, busy: bool, now: Timestamp) {
-        let level = self.quick.value();
+        let level = if self.reorders { self.standing.value() } else { self.quick.value() };
         if busy || self.base.get().is_none() {
             self.base.update(level, now);
             self.base_delay = self.base.get_often().unwrap_or(level);

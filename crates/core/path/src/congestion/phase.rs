@@ -57,14 +57,18 @@ const DOWN_EXTRA: Duration = Duration::from_millis(3);
 const TRIM: f64 = 0.97;
 /// A base that is out of reach twice within this time is no other base: somebody else fills the queue.
 const RIVAL_MEMORY: Duration = Duration::from_secs(8);
+/// The most of a queue that one drain takes on.
+const MAX_DRAIN: Duration = Duration::from_millis(200);
 /// So many drains in a row that did not help: the queue is not ours.
 const FAILED_DRAINS: u32 = 3;
 /// So many guards, none of them long after the one before, each of which lowered the estimate to this, and altogether so far: the same.
-const RIVAL_GUARDS: u32 = 3;
-const RIVAL_STEP: f64 = 0.93;
+const RIVAL_GUARDS: u32 = 4;
+const RIVAL_STEP: f64 = 0.95;
 const RIVAL_SHRANK: f64 = 0.75;
 /// The share of the link that is taken beside somebody else.
 const SHARE: f64 = 0.5;
+/// After so many times the queue is drained to see whose it is.
+const SHARE_SPANS: u32 = 6;
 /// The part of that share that must arrive.
 const DROPPED: f64 = 0.85;
 /// How often it is asked whether the other one is still there.
@@ -88,8 +92,8 @@ pub(super) enum Phase {
     /// Draining a standing queue of `queue`, having believed in `believed`.
     Guard { check: Timestamp, queue: Duration, believed: f64 },
     /// Beside somebody who fills the queue: at a share of the rate `believed`, whatever the delay is. `peak` is the
-    /// greatest queue of this span.
-    Share { until: Timestamp, believed: f64, peak: Duration },
+    /// greatest queue of this span, the `spans`th.
+    Share { until: Timestamp, believed: f64, peak: Duration, spans: u32 },
     /// Looking for the base delay.
     ProbeDelay { until: Timestamp },
 }
@@ -172,7 +176,7 @@ impl Congestion {
         if let Some(rate) = rate {
             self.bandwidth.set(rate.clamp(believed / 4.0, believed));
         }
-        let drain = queue.min(Duration::from_millis(200)).mul_f64(1.0 / (1.0 - GUARD_GAIN));
+        let drain = queue.min(MAX_DRAIN).mul_f64(1.0 / (1.0 - GUARD_GAIN));
         self.phase = Phase::Guard { check: now + drain + self.pipe + self.queue_window(), queue, believed };
         self.gain = GUARD_GAIN;
         self.window_gain = 1.25;
@@ -180,34 +184,24 @@ impl Congestion {
 
     /// The base was out of reach again: takes a share, and leaves the queue to whoever fills it.
     fn enter_share(&mut self, believed: f64, now: Timestamp) {
+        self.height = believed;
         self.bandwidth.set(believed * SHARE);
-        self.phase = Phase::Share { until: now + SHARE_SPAN, believed, peak: Duration::ZERO };
+        self.phase = Phase::Share { until: now + self.share_span(), believed, peak: Duration::ZERO, spans: 1 };
         self.gain = 1.0;
         self.window_gain = WINDOW_GAIN;
     }
 
-    fn in_share(
-        &mut self,
-        until: Timestamp,
-        believed: f64,
-        peak: Duration,
-        delay: &OneWayDelay,
-        now: Timestamp,
-    ) {
+    fn share_span(&self) -> Duration {
+        SHARE_SPAN.max(self.pipe * 3)
+    }
+
+    fn in_share(&mut self, delay: &OneWayDelay, now: Timestamp) {
+        let Phase::Share { until, believed, peak, spans } = self.phase else { return };
         let peak = peak.max(delay.quick_queue());
-        if self.bandwidth.get() > believed * SHARE {
-            self.bandwidth.set(believed * SHARE);
-        }
-        if self.bandwidth.get() < believed * SHARE * DROPPED {
-            // Not even the share arrives: the link is slower, and the queue may be ours.
-            (self.guards, self.height, self.rebased_at) = (0, 0.0, None);
-            self.probe_base = self.bandwidth.get();
-            self.enter_cruise(now);
-        } else if now < until {
-            self.phase = Phase::Share { until, believed, peak };
-        } else if peak > self.tolerance(delay) {
-            self.phase = Phase::Share { until: now + SHARE_SPAN, believed, peak: Duration::ZERO };
-        } else {
+        self.bandwidth.set(believed * SHARE);
+        if now < until {
+            self.phase = Phase::Share { until, believed, peak, spans };
+        } else if peak <= self.tolerance(delay) {
             // The queue is at rest: whoever filled it has gone. If not, one failed drain will show it.
             self.rebased_at = Some(now);
             (self.guards, self.guarded_at) = (RIVAL_GUARDS - 1, now);
@@ -215,6 +209,14 @@ impl Congestion {
             self.bandwidth.set(believed);
             self.probe_base = believed;
             self.enter_cruise(now);
+        } else if spans >= SHARE_SPANS || self.bandwidth.latest().is_some_and(|rate| rate < believed * SHARE * DROPPED) {
+            // The queue may be our own after all, if the link became slower: one drain decides.
+            self.rebased_at = Some(now);
+            self.failed_drains = FAILED_DRAINS - 1;
+            self.enter_guard(self.bandwidth.latest(), delay, now);
+        } else {
+            let until = now + self.share_span();
+            self.phase = Phase::Share { until, believed, peak: Duration::ZERO, spans: spans + 1 };
         }
     }
 
@@ -262,7 +264,7 @@ impl Congestion {
                 }
             }
             Phase::Guard { check, queue, believed } => self.in_guard(check, queue, believed, delay, now),
-            Phase::Share { until, believed, peak } => self.in_share(until, believed, peak, delay, now),
+            Phase::Share { .. } => self.in_share(delay, now),
             Phase::ProbeDelay { until } => {
                 if now >= until {
                     delay.rebase(now);
@@ -397,7 +399,8 @@ impl Congestion {
         }
         let left = delay.standing_queue();
         let latest = self.bandwidth.latest();
-        if left >= queue.mul_f64(0.7) {
+        let fell = queue.saturating_sub(left);
+        if fell < queue.min(MAX_DRAIN) / 2 {
             self.failed_drains += 1;
             if self.failed_drains >= FAILED_DRAINS {
                 self.on_out_of_reach(queue, believed, delay, now);
