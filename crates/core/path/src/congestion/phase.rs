@@ -67,8 +67,8 @@ const RIVAL_STEP: f64 = 0.95;
 const RIVAL_SHRANK: f64 = 0.75;
 /// The share of the link that is taken beside somebody else.
 const SHARE: f64 = 0.5;
-/// After so many times the queue is drained to see whose it is.
-const SHARE_SPANS: u32 = 6;
+/// After so many spans in which the queue stood still it is drained to see whose it is: a rival's moves.
+const FLAT_SPANS: u32 = 3;
 /// The part of that share that must arrive.
 const DROPPED: f64 = 0.85;
 /// How often it is asked whether the other one is still there.
@@ -91,9 +91,9 @@ pub(super) enum Phase {
     Down { from: Timestamp, until: Timestamp },
     /// Draining a standing queue of `queue`, having believed in `believed`.
     Guard { check: Timestamp, queue: Duration, believed: f64 },
-    /// Beside somebody who fills the queue: at a share of the rate `believed`, whatever the delay is. `peak` is the
-    /// greatest queue of this span, the `spans`th.
-    Share { until: Timestamp, believed: f64, peak: Duration, spans: u32 },
+    /// Beside somebody who fills the queue: at a share of the rate `believed`, whatever the delay is. `queue` is the
+    /// least and the greatest one of this span, `flat` counts the spans in which it did not move.
+    Share { until: Timestamp, believed: f64, queue: (Duration, Duration), flat: u32 },
     /// Looking for the base delay.
     ProbeDelay { until: Timestamp },
 }
@@ -186,22 +186,27 @@ impl Congestion {
     fn enter_share(&mut self, believed: f64, now: Timestamp) {
         self.height = believed;
         self.bandwidth.set(believed * SHARE);
-        self.phase = Phase::Share { until: now + self.share_span(), believed, peak: Duration::ZERO, spans: 1 };
+        self.phase = self.share(believed, 0, now);
         self.gain = 1.0;
         self.window_gain = WINDOW_GAIN;
     }
 
-    fn share_span(&self) -> Duration {
-        SHARE_SPAN.max(self.pipe * 3)
+    fn share(&self, believed: f64, flat: u32, now: Timestamp) -> Phase {
+        let until = now + SHARE_SPAN.max(self.pipe * 3);
+        Phase::Share { until, believed, queue: (Duration::MAX, Duration::ZERO), flat }
     }
 
     fn in_share(&mut self, delay: &OneWayDelay, now: Timestamp) {
-        let Phase::Share { until, believed, peak, spans } = self.phase else { return };
-        let peak = peak.max(delay.quick_queue());
+        let Phase::Share { until, believed, queue: (trough, peak), flat } = self.phase else { return };
+        let (trough, peak) = (trough.min(delay.quick_queue()), peak.max(delay.quick_queue()));
         self.bandwidth.set(believed * SHARE);
         if now < until {
-            self.phase = Phase::Share { until, believed, peak, spans };
-        } else if peak <= self.tolerance(delay) {
+            self.phase = Phase::Share { until, believed, queue: (trough, peak), flat };
+            return;
+        }
+        let arrives = self.bandwidth.latest().is_none_or(|rate| rate >= believed * SHARE * DROPPED);
+        let flat = if peak - trough < self.tolerance(delay) { flat + 1 } else { 0 };
+        if peak <= self.tolerance(delay) {
             // The queue is at rest: whoever filled it has gone. If not, one failed drain will show it.
             self.rebased_at = Some(now);
             (self.guards, self.guarded_at) = (RIVAL_GUARDS - 1, now);
@@ -209,14 +214,13 @@ impl Congestion {
             self.bandwidth.set(believed);
             self.probe_base = believed;
             self.enter_cruise(now);
-        } else if spans >= SHARE_SPANS || self.bandwidth.latest().is_some_and(|rate| rate < believed * SHARE * DROPPED) {
-            // The queue may be our own after all, if the link became slower: one drain decides.
+        } else if !arrives || flat >= FLAT_SPANS {
+            // The link became slower, and the queue may be our own after all: one drain decides.
             self.rebased_at = Some(now);
             self.failed_drains = FAILED_DRAINS - 1;
             self.enter_guard(self.bandwidth.latest(), delay, now);
         } else {
-            let until = now + self.share_span();
-            self.phase = Phase::Share { until, believed, peak: Duration::ZERO, spans: spans + 1 };
+            self.phase = self.share(believed, flat, now);
         }
     }
 
