@@ -33,6 +33,8 @@ pub struct OneWayDelay {
     base: WindowedMin,
     base_delay: i64,
     quick: Level,
+    /// The least of the last tenth of a second: what is alike among the samples of a link that lets packets overtake.
+    least: WindowedMin,
     standing: Level,
     newest: [i64; MEDIAN],
     samples: usize,
@@ -55,6 +57,7 @@ impl OneWayDelay {
             base: WindowedMin::new(BASE_WINDOW),
             base_delay: 0,
             quick: Level::default(),
+            least: WindowedMin::new(Duration::from_millis(100)),
             standing: Level::default(),
             newest: [0; MEDIAN],
             samples: 0,
@@ -105,15 +108,15 @@ impl OneWayDelay {
         let (quick, standing) = (over(QUICK, QUICK_BOUNDS), over(STANDING, STANDING_BOUNDS));
         self.quick.update(median, quick, sent_at);
         self.standing.update(median, standing, sent_at);
-        self.learn_base(busy, now);
+        self.least.update(median, now);
+        self.learn_base(if self.reorders { median } else { self.quick.value() }, busy, now);
         self.learn_unrest(now);
         delay
     }
 
     /// The base is the least quick level of a busy path: where jitter keeps the order, packets in close order wait for one another, and the
     /// delays of a path at rest are out of reach.
-    fn learn_base(&mut self, busy: bool, now: Timestamp) {
-        let level = if self.reorders { self.standing.value() } else { self.quick.value() };
+    fn learn_base(&mut self, level: i64, busy: bool, now: Timestamp) {
         if busy || self.base.get().is_none() {
             self.base.update(level, now);
             self.base_delay = self.base.get_often().unwrap_or(level);
@@ -179,12 +182,16 @@ impl OneWayDelay {
 
     /// The standing queue: the mean delay of the last tenth of a second above the least of a busy path.
     pub fn standing_queue(&self) -> Duration {
-        above(self.standing.value(), self.base_delay)
+        above(self.lowest().unwrap_or(self.standing.value()), self.base_delay)
+    }
+
+    fn lowest(&self) -> Option<i64> {
+        if self.reorders { self.least.get() } else { None }
     }
 
     /// The queue as the newest samples show it: quick, and easily fooled by jitter.
     pub(crate) fn quick_queue(&self) -> Duration {
-        if self.samples < MEDIAN { Duration::ZERO } else { above(self.quick.value(), self.base_delay) }
+        if self.samples < MEDIAN { Duration::ZERO } else { above(self.lowest().unwrap_or(self.quick.value()), self.base_delay) }
     }
 
     /// The delay of the last few packets, smoothed: what stands in for the delay of one of them where its jitter would count.
@@ -196,12 +203,22 @@ impl OneWayDelay {
     /// Where packets overtake, single delays are all over the place.
     pub(crate) fn unrest(&self) -> Duration {
         if self.reorders {
-            return Duration::from_micros(self.variation.max(0) as u64) * 2;
+            return Duration::from_micros(self.variation.max(0) as u64);
         }
         Duration::from_micros(self.unrest.max(0) as u64).min(self.jitter() * 4)
     }
 
     /// Whether the link lets packets overtake.
+    pub(crate) fn reorders(&self) -> bool {
+        self.reorders
+    }
+
+    /// Lets the base not age.
+    pub(crate) fn keep_base(&mut self, now: Timestamp) {
+        self.base.reset(self.base_delay, now);
+    }
+
+    /// Says whether the link lets packets overtake.
     pub(crate) fn set_reorders(&mut self, reorders: bool) {
         self.reorders = reorders;
     }
@@ -232,7 +249,7 @@ impl OneWayDelay {
 
     /// Takes the present level for the base: draining did not lower it, so it is no queue of ours.
     pub(crate) fn rebase(&mut self, now: Timestamp) {
-        let level = self.quick.value();
+        let level = self.lowest().unwrap_or(self.quick.value());
         self.base.reset(level, now);
         self.base_delay = level;
         self.base_seen_at = now;

@@ -58,13 +58,15 @@ const TRIM: f64 = 0.97;
 /// A base that is out of reach twice within this time is no other base: somebody else fills the queue.
 const RIVAL_MEMORY: Duration = Duration::from_secs(8);
 /// The most of a queue that one drain takes on.
-const MAX_DRAIN: Duration = Duration::from_millis(200);
+const MAX_DRAIN: Duration = Duration::from_millis(100);
 /// So many drains in a row that did not help: the queue is not ours.
 const FAILED_DRAINS: u32 = 3;
 /// So many guards, none of them long after the one before, each of which lowered the estimate to this, and altogether so far: the same.
 const RIVAL_GUARDS: u32 = 4;
 const RIVAL_STEP: f64 = 0.95;
 const RIVAL_SHRANK: f64 = 0.75;
+/// On a link that jitters more than this, or reorders, guards are no evidence.
+const RIVAL_JITTER: Duration = Duration::from_micros(2_500);
 /// The share of the link that is taken beside somebody else.
 const SHARE: f64 = 0.5;
 /// After so many spans in which the queue stood still it is drained to see whose it is: a rival's moves.
@@ -196,8 +198,9 @@ impl Congestion {
         Phase::Share { until, believed, queue: (Duration::MAX, Duration::ZERO), flat }
     }
 
-    fn in_share(&mut self, delay: &OneWayDelay, now: Timestamp) {
+    fn in_share(&mut self, delay: &mut OneWayDelay, now: Timestamp) {
         let Phase::Share { until, believed, queue: (trough, peak), flat } = self.phase else { return };
+        delay.keep_base(now);
         let (trough, peak) = (trough.min(delay.quick_queue()), peak.max(delay.quick_queue()));
         self.bandwidth.set(believed * SHARE);
         if now < until {
@@ -215,8 +218,8 @@ impl Congestion {
             self.probe_base = believed;
             self.enter_cruise(now);
         } else if !arrives || flat >= FLAT_SPANS {
-            // The link became slower, and the queue may be our own after all: one drain decides.
-            self.rebased_at = Some(now);
+            // The link became slower and the queue is our own, or its base delay moved: one drain tells.
+            self.rebased_at = None;
             self.failed_drains = FAILED_DRAINS - 1;
             self.enter_guard(self.bandwidth.latest(), delay, now);
         } else {
@@ -232,14 +235,6 @@ impl Congestion {
 
     /// One step of the machine, with each acknowledgement.
     pub(super) fn advance(&mut self, ack: &AckEvent<'_>, delay: &mut OneWayDelay, now: Timestamp) {
-        let before = self.phase.name();
-        self.advance2(ack, delay, now);
-        if before != self.phase.name() && std::env::var("BW_DEBUG").is_ok() {
-            eprintln!("{now} {:p} {before} -> {} bw {:.2} latest {:.2} quick {:?} standing {:?} base {} unrest {:?} jit {:?} pipe {:?} span {:?} noise {:?}", self, self.phase.name(), self.bandwidth.get()*8e-6, self.bandwidth.latest().unwrap_or(0.0)*8e-6, delay.quick_queue(), delay.standing_queue(), delay.base(), delay.unrest(), delay.jitter(), self.pipe, self.span, self.noise);
-        }
-    }
-
-    fn advance2(&mut self, ack: &AckEvent<'_>, delay: &mut OneWayDelay, now: Timestamp) {
         match self.phase {
             Phase::Startup => self.in_startup(ack, delay, now),
             Phase::Drain { until } => {
@@ -313,7 +308,7 @@ impl Congestion {
             self.failed_drains = 0;
             let before = self.bandwidth.get();
             self.enter_guard(self.bandwidth.latest(), delay, now);
-            if self.is_rival(before, now) {
+            if self.is_rival(before, now) && is_evidence(delay) {
                 self.enter_share(self.height, now);
             }
         }
@@ -426,11 +421,12 @@ impl Congestion {
     fn on_out_of_reach(&mut self, queue: Duration, believed: f64, delay: &mut OneWayDelay, now: Timestamp) {
         let again = self.rebased_at.is_some_and(|at| now.since(at) < RIVAL_MEMORY);
         self.rebased_at = Some(now);
-        if again && !self.unproven {
+        if again && !self.unproven && is_evidence(delay) {
             self.enter_share(believed.max(self.height), now);
             return;
         }
         delay.rebase(now);
+        let believed = believed.max(self.height);
         self.bandwidth.set(believed);
         self.probe_base = believed;
         if core::mem::take(&mut self.unproven) {
@@ -445,4 +441,9 @@ impl Congestion {
 /// Whether more is lost than the link loses by itself: a policer, or a queue too short to be seen.
 fn overflows(ack: &AckEvent<'_>) -> bool {
     ack.loss > OVERFLOW + 1.5 * ack.gentle_loss
+}
+
+/// Whether what the delay shows can prove that somebody else uses the link.
+fn is_evidence(delay: &OneWayDelay) -> bool {
+    delay.jitter() < RIVAL_JITTER && !delay.reorders()
 }
