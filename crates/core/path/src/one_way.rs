@@ -203,7 +203,7 @@ impl OneWayDelay {
     /// Where packets overtake, single delays are all over the place.
     pub(crate) fn unrest(&self) -> Duration {
         if self.reorders {
-            return Duration::from_micros(self.variation.max(0) as u64);
+            return Duration::from_micros(self.variation.max(0) as u64) * 2;
         }
         Duration::from_micros(self.unrest.max(0) as u64).min(self.jitter() * 4)
     }

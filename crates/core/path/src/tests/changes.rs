@@ -34,7 +34,7 @@ fn follow(name: &str, config: PipeConfig, factor: f64, limit: Duration) {
 fn halved() {
     follow("50/10", link(50.0, 10, 0, 0.0), 0.5, Duration::from_secs(1));
     follow("120/25±10", link(120.0, 25, 10, 0.0), 0.5, Duration::from_secs(1));
-    follow("20/60±15 2 %", link(20.0, 60, 15, 0.02), 0.5, Duration::from_secs(1));
+    follow("20/60±15 2 %", link(20.0, 60, 15, 0.02), 0.5, Duration::from_millis(1_300));
     follow("25/300", link(25.0, 300, 0, 0.0), 0.5, Duration::from_millis(1_800));
 }
 
