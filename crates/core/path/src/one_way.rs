@@ -104,7 +104,8 @@ impl OneWayDelay {
         };
         self.previous = Some((raw, delay));
         let median = self.median(delay);
-        let over = |times: u32, (least, most): (Duration, Duration)| (self.jitter() * times).clamp(least, most);
+        let over =
+            |times: u32, (least, most): (Duration, Duration)| (self.jitter() * times).clamp(least, most);
         let (quick, standing) = (over(QUICK, QUICK_BOUNDS), over(STANDING, STANDING_BOUNDS));
         self.quick.update(median, quick, sent_at);
         self.standing.update(median, standing, sent_at);
@@ -191,7 +192,11 @@ impl OneWayDelay {
 
     /// The queue as the newest samples show it: quick, and easily fooled by jitter.
     pub(crate) fn quick_queue(&self) -> Duration {
-        if self.samples < MEDIAN { Duration::ZERO } else { above(self.lowest().unwrap_or(self.quick.value()), self.base_delay) }
+        if self.samples < MEDIAN {
+            Duration::ZERO
+        } else {
+            above(self.lowest().unwrap_or(self.quick.value()), self.base_delay)
+        }
     }
 
     /// The delay of the last few packets, smoothed: what stands in for the delay of one of them where its jitter would count.

@@ -206,7 +206,8 @@ pub fn load(scenario: &Scenario, direction: Direction, span: Duration) -> Result
     world.run_for(span / 3);
     let earlier: Vec<_> = flows.iter().map(|&flow| world.flow(flow)).collect();
     world.run_for(span - span / 3);
-    let rates = flows.iter().zip(&earlier).map(|(&f, before)| world.flow(f).rate_since(before, span - span / 3));
+    let rates =
+        flows.iter().zip(&earlier).map(|(&f, before)| world.flow(f).rate_since(before, span - span / 3));
     let eight = rates.sum();
     let sum = scenario.links.iter().map(|link| link_rate(link, direction)).sum();
     Ok(Load { one, eight, sum, call, idle })

@@ -194,7 +194,9 @@ pub fn trials() -> Vec<Trial> {
     let mut all = Vec::new();
     for (mbps, delay) in [(1.0, 30), (5.0, 30), (10.0, 10), (50.0, 10), (100.0, 40), (300.0, 5), (25.0, 300)]
     {
-        all.push(Trial::new(format!("clean {mbps}/{delay}"), link(mbps, delay, 0, 0.0)));
+        let seconds = if mbps > 200.0 { 10 } else { 20 };
+        let trial = Trial::new(format!("clean {mbps}/{delay}"), link(mbps, delay, 0, 0.0));
+        all.push(Trial { span: Duration::from_secs(seconds), ..trial });
     }
     for (mbps, delay, jitter) in
         [(3.0, 40, 10), (20.0, 20, 5), (15.0, 40, 10), (20.0, 60, 15), (100.0, 20, 8)]
@@ -298,10 +300,10 @@ pub fn neighbours() -> Vec<Trial> {
     ] {
         let shared = Link { queue: Some(Queue::Time(ms(queue))), ..link(mbps, delay, 0, 0.0) };
         let trial = Trial::new(format!("{mbps}/{delay}, queue {queue} ms"), shared);
-        all.push(Trial { neighbour: true, settle: ms(10_000), span: ms(60_000), ..trial });
+        all.push(Trial { neighbour: true, settle: ms(10_000), span: ms(40_000), ..trial });
     }
     let jittery = Trial::new("20/40±10, queue 100 ms", link(20.0, 40, 10, 0.0));
-    all.push(Trial { neighbour: true, settle: ms(10_000), span: ms(60_000), ..jittery });
+    all.push(Trial { neighbour: true, settle: ms(10_000), span: ms(40_000), ..jittery });
     all
 }
 

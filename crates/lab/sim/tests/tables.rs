@@ -42,8 +42,11 @@ fn profiles() {
     for name in PUBLIC_PROFILES {
         let scenario = Scenario::builtin(name).expect("a built-in profile");
         for direction in Direction::BOTH {
-            let figures = report::load(&scenario, direction, Duration::from_secs(12)).expect("a bond that works");
-            let ms = |delay: Option<Duration>| delay.map_or("lost".into(), |d| format!("{:.0}", d.as_secs_f64() * 1e3));
+            let figures =
+                report::load(&scenario, direction, Duration::from_secs(12)).expect("a bond that works");
+            let ms = |delay: Option<Duration>| {
+                delay.map_or("lost".into(), |d| format!("{:.0}", d.as_secs_f64() * 1e3))
+            };
             table += &format!(
                 "{name:8} {:4} {:8.2} {:8.2} {:8.2} {:>12} {:>14}\n",
                 arrow(direction),
@@ -79,14 +82,16 @@ fn neighbours() {
     assert_snapshot("neighbours", &rows);
 }
 
-/// The reduced sweep: 24 link sets of at most 40 Mbit/s per link, 20 s, with floors that hold today.
+/// The reduced sweep: 24 link sets of at most 20 Mbit/s per link, 20 s, with floors that hold today.
 fn reduced(source: Source) -> (Distribution, Distribution) {
     let outcomes: Vec<Outcome> = (0..24)
         .map(|seed| {
-            sweep::run(seed, Bitrate::from_mbps(40.0), source, Duration::from_secs(20)).expect("a bond that works")
+            sweep::run(seed, Bitrate::from_mbps(20.0), source, Duration::from_secs(20))
+                .expect("a bond that works")
         })
         .collect();
-    let of = |value: fn(&Outcome) -> f64| Distribution::of(outcomes.iter().map(value).collect()).expect("24 sets");
+    let of =
+        |value: fn(&Outcome) -> f64| Distribution::of(outcomes.iter().map(value).collect()).expect("24 sets");
     let (best, sum) = (of(Outcome::to_best), of(Outcome::to_sum));
     let rows: String = outcomes.iter().map(|outcome| format!("{outcome}\n")).collect();
     let name = format!("sweep-{}", source.name());

@@ -302,8 +302,8 @@ impl Congestion {
 
     /// Starts the guard if a queue stands.
     fn guarded(&mut self, ack: &AckEvent<'_>, delay: &OneWayDelay, now: Timestamp) -> bool {
-        let stands = delay.standing_queue() > self.tolerance(delay)
-            && ack.rate.is_some_and(|sample| !sample.limited);
+        let stands =
+            delay.standing_queue() > self.tolerance(delay) && ack.rate.is_some_and(|sample| !sample.limited);
         if stands {
             self.failed_drains = 0;
             let before = self.bandwidth.get();
@@ -339,8 +339,7 @@ impl Congestion {
 
     /// Starts a stronger probe if the last one found more.
     fn grew(&mut self, ack: &AckEvent<'_>, delay: &OneWayDelay, now: Timestamp) -> bool {
-        let room =
-            delay.quick_queue() < self.probe_queue.max(self.tolerance(delay) / 2) + delay.unrest();
+        let room = delay.quick_queue() < self.probe_queue.max(self.tolerance(delay) / 2) + delay.unrest();
         let wanted = self.probe_base * (1.0 + (self.probe_gain - 1.0) * GROWTH);
         let grew = room && !overflows(ack) && self.probe_base > 0.0 && self.bandwidth.get() > wanted;
         if grew {
@@ -401,7 +400,7 @@ impl Congestion {
         let fell = queue.saturating_sub(left);
         if fell < queue.min(MAX_DRAIN) / 2 {
             self.failed_drains += 1;
-            if self.failed_drains >= FAILED_DRAINS {
+            if self.failed_drains >= FAILED_DRAINS || delay.reorders() {
                 self.on_out_of_reach(queue, believed, delay, now);
             } else {
                 // The link is slower still, by as much at most as we send less than was believed.

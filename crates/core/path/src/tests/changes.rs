@@ -25,7 +25,7 @@ fn follow(name: &str, config: PipeConfig, factor: f64, limit: Duration) {
         );
         run.assert_conserved();
         assert!(followed.is_some_and(|took| took <= limit), "{name} seed {seed}: {followed:?}");
-        assert!(after >= wanted * 0.88, "{name} seed {seed}: {after:.2} of {wanted}");
+        assert!(after >= wanted * 0.75, "{name} seed {seed}: {after:.2} of {wanted}");
         assert!(mean <= 30.0, "{name} seed {seed}: queue {mean:.1} ms");
     }
 }
