@@ -47,6 +47,9 @@ const MAX_NOISE: Duration = Duration::from_millis(60);
 /// queue that the last one makes.
 const MIN_PULSE: Duration = Duration::from_millis(10);
 const MAX_PULSE: Duration = Duration::from_millis(30);
+/// How many full packets a pulse has at least, if that takes no longer than this.
+const PULSE_PACKETS: usize = 8;
+const LONGEST_PULSE: Duration = Duration::from_millis(100);
 /// Spans of cruising between two probes, to which up to half as much is added by the path's seed.
 const CRUISE_SPANS: u32 = 6;
 /// The longest that cruising lasts without that.
@@ -133,9 +136,12 @@ impl Congestion {
         self.pulse_until = now + self.pulse();
     }
 
-    /// How long a pulse of startup lasts; longer where jitter would hide it.
+    /// How long a pulse of startup lasts; longer where jitter would hide it, or it would be a few packets only.
     pub(super) fn pulse(&self) -> Duration {
-        (self.pipe / 2).clamp(MIN_PULSE, MAX_PULSE + (self.noise * 4).min(MAX_NOISE))
+        let usual = (self.pipe / 2).clamp(MIN_PULSE, MAX_PULSE + (self.noise * 4).min(MAX_NOISE));
+        let rate = (self.believed() * STARTUP_GAIN).max(1.0);
+        let packets = Duration::from_secs_f64((PULSE_PACKETS * self.packet) as f64 / rate);
+        usual.max(packets.min(self.pipe).min(LONGEST_PULSE))
     }
 
     fn enter_cruise(&mut self, now: Timestamp) {
