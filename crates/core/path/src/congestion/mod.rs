@@ -36,6 +36,9 @@ use phase::Phase;
 const INITIAL_PACKETS: usize = 10;
 /// Full packets that may always be in flight.
 const MIN_PACKETS: usize = 4;
+/// Full packets that may always leave in a round trip and this time, whatever the estimate is.
+const LEAST_PACKETS: usize = 2;
+const LEAST_OVER: Duration = Duration::from_millis(100);
 /// The greatest loss that the pace makes up for: with more, the gentle phases would exceed a policer's rate and
 /// could not tell it from a lossy link.
 const MAX_COMPENSATED: f64 = 0.25;
@@ -184,7 +187,9 @@ impl Congestion {
     /// The rate to work with. In startup it is at least what ten packets in a round trip make: what little a source has sent so far is no
     /// measure of the link.
     fn believed(&self) -> f64 {
-        let rate = self.bandwidth.get();
+        // Fewer packets than these are too few to be measured by, and the estimate would never rise again.
+        let least = (LEAST_PACKETS * self.packet) as f64 / (self.pipe + LEAST_OVER).as_secs_f64();
+        let rate = self.bandwidth.get().max(least);
         if self.phase.is_startup() {
             rate.max(self.initial_window() / self.pipe.as_secs_f64().max(0.001))
         } else {

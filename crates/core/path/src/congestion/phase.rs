@@ -159,7 +159,10 @@ impl Congestion {
     fn enter_up(&mut self, strength: f64, delay: &OneWayDelay, now: Timestamp) {
         self.probe_base = self.bandwidth.get();
         self.probe_strength = strength;
-        let first = (UP_EXTRA.as_secs_f64() / self.span.as_secs_f64()).clamp(MIN_UP, UP);
+        let span = self.span.as_secs_f64();
+        // Less than a packet on top is no probe.
+        let packet = self.packet as f64 / (self.believed() * span).max(1.0);
+        let first = (UP_EXTRA.as_secs_f64() / span).clamp(MIN_UP, UP).max(packet.min(MAX_UP));
         self.probe_queue = delay.quick_queue();
         self.phase = Phase::Up { until: now + self.span };
         self.gain = 1.0 + (first * strength).min(MAX_UP);
