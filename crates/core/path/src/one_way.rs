@@ -178,7 +178,8 @@ impl OneWayDelay {
     /// What a packet sent onto an empty link can expect, in microseconds: the delay without our own queue, with
     /// the link's jitter.
     pub fn unqueued(&self) -> i64 {
-        self.unqueued.max(self.base())
+        // The base is that of a busy path, and may be an old one.
+        self.unqueued.max(self.base().min(self.smoothed))
     }
 
     /// The standing queue: the mean delay of the last tenth of a second above the least of a busy path.
