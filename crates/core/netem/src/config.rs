@@ -30,6 +30,20 @@ pub struct PipeConfig {
     pub duplicate: f64,
     /// A recorded rate instead of a constant one. It starts when the configuration is set.
     pub trace: Option<Trace>,
+    /// Drops what exceeds a rate, before the queue; none lets all enter.
+    pub policer: Option<Policer>,
+    /// Packets come out only at multiples of this time, all that are due at once: a cellular grant, or Wi-Fi's
+    /// aggregation. Zero lets each come when it is due.
+    pub grants: Duration,
+}
+
+/// A token bucket that drops instead of queueing, as providers and their shapers use it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policer {
+    /// How fast tokens come, in IP bytes.
+    pub rate: Bitrate,
+    /// How many the bucket holds. A packet that finds too few of them is dropped.
+    pub burst: ByteCount,
 }
 
 /// Gilbert–Elliott: a state that is left for the other one with a probability per packet. All is lost in bad, nothing

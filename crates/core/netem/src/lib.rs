@@ -10,6 +10,9 @@
 //! - jitter is uniform per packet, and keeps the order unless asked not to;
 //! - bursts are Gilbert–Elliott: per packet `p` good → bad, `r` bad → good, all lost in bad.
 //!
+//! Two more traits of real links can be switched on: a [`Policer`] in front of the queue, and grants, in which packets
+//! come out in bunches.
+//!
 //! [`Nat`] is a port-translating gateway that rewrites raw IP packets, and forgets its mappings on command.
 //!
 //! Nothing here reads a clock or draws its own randomness: time comes in as `now`, randomness from a seed ([`Rng`]).
@@ -21,12 +24,13 @@ mod config;
 mod loss;
 pub mod nat;
 mod pipe;
+mod policer;
 mod rng;
 mod serializer;
 mod stats;
 mod trace;
 
-pub use config::{Burst, PipeConfig};
+pub use config::{Burst, PipeConfig, Policer};
 pub use nat::{Nat, NatConfig, NatDrop, NatStats};
 pub use pipe::{MAX_PACKETS, Pipe};
 pub use rng::Rng;

@@ -5,6 +5,7 @@ use bondwire_units::{ByteCount, Timestamp};
 
 use crate::config::PipeConfig;
 use crate::loss::LossModel;
+use crate::policer::Bucket;
 use crate::rng::Rng;
 use crate::serializer::Serializer;
 use crate::stats::PipeStats;
@@ -24,6 +25,7 @@ pub struct Pipe<T> {
     config: PipeConfig,
     rng: Rng,
     loss: LossModel,
+    bucket: Bucket,
     serializer: Serializer,
     up: bool,
     queue: VecDeque<Item<T>>,
@@ -51,6 +53,7 @@ impl<T: Clone> Pipe<T> {
             config,
             rng: Rng::new(seed),
             loss: LossModel::default(),
+            bucket: Bucket::default(),
             serializer,
             up: true,
             queue: VecDeque::new(),
@@ -70,6 +73,10 @@ impl<T: Clone> Pipe<T> {
         self.stats.bytes_in += size;
         if !self.up {
             self.stats.dropped_outage += 1;
+            return;
+        }
+        if !self.bucket.admits(self.config.policer, size, now) {
+            self.stats.dropped_policer += 1;
             return;
         }
         let limit = self.config.queue_limit();
@@ -218,7 +225,15 @@ impl<T: Clone> Pipe<T> {
             due = due.max(self.last_due);
             self.last_due = due;
         }
-        due
+        self.next_grant(due)
+    }
+
+    /// The first moment from `due` on at which packets come out.
+    fn next_grant(&self, due: Timestamp) -> Timestamp {
+        match u64::try_from(self.config.grants.as_nanos()).unwrap_or(u64::MAX) {
+            0 => due,
+            grant => Timestamp::from_nanos(due.as_nanos().div_ceil(grant).saturating_mul(grant)),
+        }
     }
 
     fn insert(&mut self, due: Timestamp, item: Item<T>) {

@@ -16,6 +16,8 @@ pub struct PipeStats {
     pub bytes_out: ByteCount,
     /// Packets for which the queue had no room.
     pub dropped_queue: u64,
+    /// Packets that the policer dropped.
+    pub dropped_policer: u64,
     /// Packets lost at random or in a burst.
     pub dropped_loss: u64,
     /// Packets that met an outage.
@@ -29,6 +31,6 @@ pub struct PipeStats {
 impl PipeStats {
     /// All packets that vanished, for whatever reason.
     pub fn dropped(&self) -> u64 {
-        self.dropped_queue + self.dropped_loss + self.dropped_outage
+        self.dropped_queue + self.dropped_policer + self.dropped_loss + self.dropped_outage
     }
 }

@@ -11,6 +11,9 @@ use crate::path::Path;
 use crate::rtt::MAX_ACK_DELAY;
 use crate::sent::{Remembered, Sent};
 
+/// The mean difference of neighbouring delays from which on one of them is no measure.
+const MUCH_JITTER: Duration = Duration::from_millis(1);
+
 /// An ACK that came from the peer, over any path, for this one.
 #[derive(Clone, Debug)]
 pub struct AckInfo<I> {
@@ -101,9 +104,17 @@ impl<C> Path<C> {
             self.sampled_at = now;
             summary.rtt = self.sample_rtt(&packet, ack.delay, same_path, now);
             let queued = Duration::from_micros(packet.queued.into());
-            let delay = self.delay.update(packet.sent_at, ack.received_at_micros, queued, now);
-            let received_at =
-                i64::try_from(packet.sent_at.as_micros()).unwrap_or(i64::MAX).saturating_add(delay);
+            let busy = self.congestion.is_busy();
+            let delay = self.delay.update(packet.sent_at, ack.received_at_micros, queued, busy, now);
+            // Where there is much jitter, one packet's says nothing about the rate; the change of the smoothed delay does, unless it changes fast.
+            self.delay.set_reorders(self.loss.has_learnt_reordering());
+            // What overtakes others comes with none of them: there the single delay is the true one.
+            let smooth = self.delay.jitter() > MUCH_JITTER
+                && !self.loss.has_learnt_reordering()
+                && !self.congestion.is_starting();
+            let delay = if smooth { self.delay.quick_level() } else { delay };
+            let sent_at = i64::try_from(packet.sent_at.as_micros()).unwrap_or(i64::MAX);
+            let received_at = sent_at.saturating_add(delay);
             rate = self.sampler.on_ack(packet.sent_at, received_at, self.delivered, packet.bubble);
         }
         self.find_lost(lost, &mut summary, now);
@@ -133,7 +144,7 @@ impl<C> Path<C> {
             now,
         );
         self.sampler.set_window(self.congestion.sample_window());
-        self.delay.set_recent_window(self.congestion.queue_window());
+        self.delay.set_floor_span(self.congestion.queue_window());
         self.update_pace(now);
         Ok(summary)
     }

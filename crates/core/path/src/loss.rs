@@ -58,6 +58,11 @@ impl LossDetection {
         self.packets
     }
 
+    /// Whether the link overtakes by itself.
+    pub(crate) fn has_learnt_reordering(&self) -> bool {
+        self.packets > PACKETS
+    }
+
     /// How long after its sending a packet is lost, if a later one was acknowledged.
     pub(crate) fn time_threshold(&self, rtt: &RttEstimator) -> Duration {
         let usual = rtt.smoothed().max(rtt.latest());

@@ -25,12 +25,6 @@ impl WindowedMin {
         Self { bucket: span / BUCKETS as u32, span, slots: VecDeque::with_capacity(BUCKETS as usize + 2) }
     }
 
-    /// Changes the window's length; what is remembered stays.
-    pub(crate) fn set_span(&mut self, span: Duration) {
-        self.span = span;
-        self.bucket = span / BUCKETS as u32;
-    }
-
     /// Adds a value and forgets what is too old.
     pub(crate) fn update(&mut self, value: i64, now: Timestamp) {
         match self.slots.back_mut() {

@@ -1,6 +1,6 @@
 use core::time::Duration;
 
-use bondwire_netem::{Burst, PipeConfig, Trace};
+use bondwire_netem::{Burst, PipeConfig, Policer, Trace};
 use bondwire_units::{Bitrate, ByteCount};
 use serde::Deserialize;
 
@@ -65,6 +65,12 @@ pub struct Link {
     pub trace_up: Option<Trace>,
     /// A recorded rate down, in place of the constant one.
     pub trace_down: Option<Trace>,
+    /// Drops what exceeds a rate up; default none.
+    pub policer_up: Option<Policer>,
+    /// Drops what exceeds a rate down; default none.
+    pub policer_down: Option<Policer>,
+    /// Packets come out in bunches, so far apart, in each direction; default 0: each by itself.
+    pub grants: Duration,
     /// Whether the provider translates addresses; default no.
     pub nat: bool,
     /// Whether it carries IPv4; default yes.
@@ -78,7 +84,10 @@ pub struct Link {
 impl Link {
     /// What its two directions do to packets: up, down.
     pub fn pipes(&self) -> (PipeConfig, PipeConfig) {
-        (self.pipe(self.up, self.trace_up.as_ref()), self.pipe(self.down, self.trace_down.as_ref()))
+        let mut up = self.pipe(self.up, self.trace_up.as_ref());
+        let mut down = self.pipe(self.down, self.trace_down.as_ref());
+        (up.policer, down.policer) = (self.policer_up, self.policer_down);
+        (up, down)
     }
 
     /// Becomes what an event says. A new rate ends a trace of that direction.
@@ -118,6 +127,8 @@ impl Link {
             reorder: self.reorder,
             duplicate: self.duplicate,
             trace: trace.cloned(),
+            policer: None,
+            grants: self.grants,
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use core::time::Duration;
 
-use bondwire_netem::{Burst, Trace};
-use bondwire_units::Bitrate;
+use bondwire_netem::{Burst, Policer, Trace};
+use bondwire_units::{Bitrate, ByteCount};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -44,6 +44,9 @@ pub(crate) struct RawLink {
     duplicate: Option<Value<Share>>,
     trace_up: Option<Spanned<TraceSource>>,
     trace_down: Option<Spanned<TraceSource>>,
+    policer_up: Option<RawPolicer>,
+    policer_down: Option<RawPolicer>,
+    grants: Option<Value<Duration>>,
     #[serde(default)]
     nat: bool,
     #[serde(default = "yes")]
@@ -63,6 +66,26 @@ struct RawBurst {
 impl RawBurst {
     fn checked(&self) -> Burst {
         Burst { p: self.p.0.0, r: self.r.0.0 }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPolicer {
+    rate: Value<Bitrate>,
+    /// Default: 100 ms of the rate, and ten full packets at least.
+    burst: Option<Value<Queue>>,
+}
+
+impl RawPolicer {
+    fn checked(&self) -> Policer {
+        let rate = self.rate.0;
+        let burst = match &self.burst {
+            None => rate.bytes_in(Duration::from_millis(100)).max(ByteCount::new(15_000)),
+            Some(Value(Queue::Time(time))) => rate.bytes_in(*time),
+            Some(Value(Queue::Size(size))) => *size,
+        };
+        Policer { rate, burst }
     }
 }
 
@@ -140,6 +163,9 @@ impl RawLink {
             duplicate: self.duplicate.map_or(0.0, |v| v.0.0),
             trace_up: trace(self.trace_up, read)?,
             trace_down: trace(self.trace_down, read)?,
+            policer_up: self.policer_up.map(|p| p.checked()),
+            policer_down: self.policer_down.map(|p| p.checked()),
+            grants: self.grants.map_or(Duration::ZERO, |v| v.0),
             nat: self.nat,
             v4: self.v4,
             v6: self.v6,

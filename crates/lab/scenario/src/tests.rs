@@ -1,6 +1,6 @@
 use core::time::Duration;
 
-use bondwire_netem::Burst;
+use bondwire_netem::{Burst, Policer};
 use bondwire_units::{Bitrate, ByteCount};
 
 use super::*;
@@ -31,6 +31,9 @@ name = "wan1"
 down = "1.5 Gbit/s"
 queue = "64 kB"
 trace_up = [1, 5, 10]
+policer_up = { rate = "2 Mbit/s" }
+policer_down = { rate = "40 Mbit/s", burst = "20 ms" }
+grants = "10 ms"
 v4 = false
 v6 = true
 mtu = 1400
@@ -186,4 +189,14 @@ fn trace_files_stand_beside_the_scenario() {
     std::fs::write(folder.path().join("rate.trace"), "5\n20\n").unwrap();
     let scenario = Scenario::load(&file).unwrap();
     assert_eq!(scenario.links[0].trace_down.as_ref().unwrap().period(), 20 * MS);
+}
+
+#[test]
+fn policers_and_grants() {
+    let scenario = Scenario::parse(WHOLE).unwrap();
+    let (up, down) = scenario.pipe_configs("wan1").unwrap();
+    let policer =
+        |mbps, burst| Some(Policer { rate: Bitrate::from_mbps(mbps), burst: ByteCount::new(burst) });
+    assert_eq!((up.policer, down.policer), (policer(2.0, 25_000), policer(40.0, 100_000)));
+    assert_eq!((up.grants, down.grants), (10 * MS, 10 * MS));
 }

@@ -1,6 +1,7 @@
 //! An access link as a bond sees it: addresses, a pipe in each direction, a gateway perhaps.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::time::Duration;
 
 use bondwire_bond::LinkUp;
 use bondwire_netem::{Nat, NatConfig, Pipe, PipeStats, Rng};
@@ -28,6 +29,25 @@ impl Datagram {
     }
 }
 
+/// What a link carries.
+#[derive(Clone, Debug)]
+pub(crate) enum Carried {
+    /// A datagram of the bond.
+    Bond(Datagram),
+    /// A packet of somebody else who uses the same link.
+    Neighbour(Vec<u8>),
+}
+
+impl Carried {
+    /// Its size in IP bytes.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Bond(datagram) => datagram.size(),
+            Self::Neighbour(packet) => packet.len(),
+        }
+    }
+}
+
 /// Datagrams that went nowhere for another reason than the pipes'.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AccessDrops {
@@ -44,8 +64,8 @@ pub struct AccessDrops {
 pub(crate) struct Access {
     id: LinkId,
     link: Link,
-    up: Pipe<Datagram>,
-    down: Pipe<Datagram>,
+    up: Pipe<Carried>,
+    down: Pipe<Carried>,
     nat: Option<Nat>,
     /// Counts the addresses that the link has had.
     generation: u8,
@@ -120,54 +140,77 @@ impl Access {
             self.drops.too_large += 1;
         } else {
             let size = datagram.size();
-            self.up.handle_packet(datagram, size, now);
+            self.up.handle_packet(Carried::Bond(datagram), size, now);
         }
     }
 
-    /// The server sends to an address that belongs to this link; false if it does not.
-    pub(crate) fn send_down(&mut self, datagram: &Datagram, now: Timestamp) -> bool {
-        let public = match (&self.nat, datagram.destination.is_ipv4()) {
+    /// A neighbour sends over this link, away from the client's side or towards it.
+    pub(crate) fn send_neighbour(&mut self, up: bool, packet: Vec<u8>, now: Timestamp) {
+        let size = packet.len();
+        let pipe = if up { &mut self.up } else { &mut self.down };
+        pipe.handle_packet(Carried::Neighbour(packet), size, now);
+    }
+
+    /// How long what waits at the link takes to be sent: up, down.
+    pub(crate) fn queues(&self) -> [Duration; 2] {
+        [&self.up, &self.down].map(|pipe| {
+            let config = pipe.config();
+            let rate = config.trace.as_ref().map(|trace| trace.mean_rate()).or(config.rate);
+            rate.map_or(Duration::ZERO, |rate| rate.time_for(pipe.queued()))
+        })
+    }
+
+    /// Whether datagrams to this address reach this link.
+    pub(crate) fn answers_to(&self, destination: SocketAddr) -> bool {
+        let public = match (&self.nat, destination.is_ipv4()) {
             (Some(nat), true) => nat.config().public_v4.map(IpAddr::V4),
             (Some(nat), false) => nat.config().public_v6.map(IpAddr::V6),
             (None, v4) => Some(self.address(v4).ip()),
         };
-        if public != Some(datagram.destination.ip()) {
-            return false;
-        }
+        public == Some(destination.ip())
+    }
+
+    /// The server sends to an address that belongs to this link.
+    pub(crate) fn send_down(&mut self, datagram: &Datagram, now: Timestamp) {
         let mut datagram = datagram.clone();
         if let Some(nat) = &mut self.nat
             && !translate(nat, &mut datagram, false, now)
         {
             self.drops.misaddressed += 1;
-            return true;
+            return;
         }
         let size = datagram.size();
         if size > usize::from(self.link.mtu) {
             self.drops.too_large += 1;
         } else {
-            self.down.handle_packet(datagram, size, now);
+            self.down.handle_packet(Carried::Bond(datagram), size, now);
         }
-        true
     }
 
-    /// The next datagram that arrives at the server.
-    pub(crate) fn poll_up(&mut self, now: Timestamp) -> Option<Datagram> {
+    /// The next that leaves the link towards the server.
+    pub(crate) fn poll_up(&mut self, now: Timestamp) -> Option<Carried> {
         loop {
-            let mut datagram = self.up.poll_packet(now)?;
+            let mut datagram = match self.up.poll_packet(now)? {
+                Carried::Bond(datagram) => datagram,
+                neighbour @ Carried::Neighbour(_) => return Some(neighbour),
+            };
             let passes = self.nat.as_mut().is_none_or(|nat| translate(nat, &mut datagram, true, now));
             if passes {
-                return Some(datagram);
+                return Some(Carried::Bond(datagram));
             }
             self.drops.misaddressed += 1;
         }
     }
 
-    /// The next datagram that arrives at the client.
-    pub(crate) fn poll_down(&mut self, now: Timestamp) -> Option<Datagram> {
+    /// The next that arrives at the client or at a neighbour.
+    pub(crate) fn poll_down(&mut self, now: Timestamp) -> Option<Carried> {
         loop {
-            let datagram = self.down.poll_packet(now)?;
+            let datagram = match self.down.poll_packet(now)? {
+                Carried::Bond(datagram) => datagram,
+                neighbour @ Carried::Neighbour(_) => return Some(neighbour),
+            };
             if self.carrier && datagram.destination == self.address(datagram.destination.is_ipv4()) {
-                return Some(datagram);
+                return Some(Carried::Bond(datagram));
             }
             self.drops.misaddressed += 1;
         }

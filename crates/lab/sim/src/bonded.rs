@@ -1,19 +1,23 @@
 //! A whole client and server over the links of a scenario.
 
+use core::time::Duration;
+
 use bondwire_bond::{
     Client, ClientConfig, ClientEvent, ClientRecord, ClientState, ClientStatus, DatagramBatch, LinkRules,
     LinkUp, Route, Server, ServerConfig, ServerEvent, SessionStatus,
 };
 use bondwire_crypto::{Cipher, Psk, SecretKey};
-use bondwire_netem::{PipeStats, Rng};
+use bondwire_netem::{PipeConfig, PipeStats, Rng};
 use bondwire_packet::PacketBatch;
 use bondwire_scenario::{Action, Scenario};
 use bondwire_units::{ByteCount, Deadline, LinkId, Timestamp};
 use bondwire_wire::Mode;
 
-use crate::access::{Access, AccessDrops, Datagram, Notice, SERVER_V4, SERVER_V6};
+use crate::access::{Access, AccessDrops, Carried, Datagram, Notice, SERVER_V4, SERVER_V6};
+use crate::neighbour::{NeighbourId, Neighbours};
 use crate::network::Network;
-use crate::traffic::{CLIENT, SERVER, Side};
+use crate::shared::Shared;
+use crate::traffic::{CLIENT, FlowConfig, FlowReport, SERVER, Side};
 
 /// The inner MTU that client and server ask for.
 const MTU: u16 = 1440;
@@ -28,6 +32,8 @@ pub struct Bonded {
     client: Client,
     server: Server,
     links: Vec<Access>,
+    shared: Option<Shared>,
+    neighbours: Neighbours,
     transmit: DatagramBatch,
     to_client: DatagramBatch,
     to_server: DatagramBatch,
@@ -117,6 +123,8 @@ impl Bonded {
             client,
             server,
             links,
+            shared: None,
+            neighbours: Neighbours::default(),
             transmit: DatagramBatch::default(),
             to_client: DatagramBatch::default(),
             to_server: DatagramBatch::default(),
@@ -165,7 +173,49 @@ impl Bonded {
 
     /// Datagrams on their way over all links.
     pub fn held(&self) -> usize {
-        self.links.iter().map(Access::held).sum()
+        let shared = self.shared.as_ref().map_or(0, |shared| shared.up.held() + shared.down.held());
+        self.links.iter().map(Access::held).sum::<usize>() + shared
+    }
+
+    /// How long what waits at each link takes to be sent at its rate (of a trace: its mean): up, down.
+    pub fn queues(&self) -> impl Iterator<Item = [Duration; 2]> {
+        self.links.iter().map(Access::queues)
+    }
+
+    /// The same for the stretch that links share, down.
+    pub fn shared_queue(&self) -> Duration {
+        self.shared.as_ref().map_or(Duration::ZERO, |shared| {
+            let rate = shared.down.config().rate;
+            rate.map_or(Duration::ZERO, |rate| rate.time_for(shared.down.queued()))
+        })
+    }
+
+    /// From now on these links have a stretch in common, besides their own.
+    ///
+    /// # Panics
+    /// If a link does not exist.
+    pub fn share(&mut self, links: &[usize], up: PipeConfig, down: PipeConfig, seed: u64) {
+        assert!(links.iter().all(|&link| link < self.links.len()), "there is no such link");
+        self.shared = Some(Shared::new(links, up, down, seed));
+    }
+
+    /// Somebody else starts a flow over link `link`.
+    ///
+    /// # Panics
+    /// If the link does not exist, or there are more than 20,000 neighbours.
+    pub fn add_neighbour(&mut self, link: usize, config: FlowConfig, now: Timestamp) -> NeighbourId {
+        assert!(link < self.links.len(), "there is no such link");
+        self.neighbours.add(link, config, now)
+    }
+
+    /// How a neighbour fares.
+    pub fn neighbour(&self, id: NeighbourId) -> FlowReport {
+        self.neighbours.report(id)
+    }
+
+    /// A neighbour sends nothing new.
+    pub fn stop_neighbour(&mut self, id: NeighbourId, now: Timestamp) {
+        self.neighbours.stop(id, now);
     }
 
     /// Changes the mode.
@@ -187,22 +237,36 @@ impl Bonded {
     fn receive(&mut self, to_client: &mut PacketBatch, to_server: &mut PacketBatch, now: Timestamp) -> bool {
         self.to_client.clear();
         self.to_server.clear();
-        for link in &mut self.links {
+        for index in 0..self.links.len() {
+            let shared = self.shared.as_ref().is_some_and(|shared| shared.has(index));
             while self.to_server.len() < BATCH
-                && let Some(datagram) = link.poll_up(now)
+                && let Some(carried) = self.links[index].poll_up(now)
             {
-                let route = Route {
-                    link: LinkId(0),
-                    local: Some(datagram.destination.ip()),
-                    remote: datagram.source,
-                };
-                self.to_server.push(&datagram.payload, route);
+                match &mut self.shared {
+                    Some(shared_pipes) if shared => {
+                        let size = carried.size();
+                        shared_pipes.up.handle_packet((index, carried), size, now);
+                    }
+                    _ => self.at_server(carried, now),
+                }
             }
             while self.to_client.len() < BATCH
-                && let Some(datagram) = link.poll_down(now)
+                && let Some(carried) = self.links[index].poll_down(now)
             {
-                let route = Route { link: link.id(), local: None, remote: datagram.source };
-                self.to_client.push(&datagram.payload, route);
+                self.at_client(index, carried, now);
+            }
+        }
+        while self.to_server.len() < BATCH
+            && let Some((_, carried)) = self.shared.as_mut().and_then(|shared| shared.up.poll_packet(now))
+        {
+            self.at_server(carried, now);
+        }
+        while let Some((index, carried)) =
+            self.shared.as_mut().and_then(|shared| shared.down.poll_packet(now))
+        {
+            match carried {
+                Carried::Bond(datagram) => self.links[index].send_down(&datagram, now),
+                Carried::Neighbour(packet) => self.links[index].send_neighbour(false, packet, now),
             }
         }
         if !self.to_client.is_empty() {
@@ -212,6 +276,27 @@ impl Bonded {
             self.server.handle_datagrams(&mut self.to_server, to_server, now);
         }
         !self.to_client.is_empty() || !self.to_server.is_empty()
+    }
+
+    fn at_server(&mut self, carried: Carried, now: Timestamp) {
+        match carried {
+            Carried::Bond(datagram) => {
+                let local = Some(datagram.destination.ip());
+                self.to_server
+                    .push(&datagram.payload, Route { link: LinkId(0), local, remote: datagram.source });
+            }
+            Carried::Neighbour(packet) => self.neighbours.on_arrival(Side::Server, &packet, now),
+        }
+    }
+
+    fn at_client(&mut self, link: usize, carried: Carried, now: Timestamp) {
+        match carried {
+            Carried::Bond(datagram) => {
+                let route = Route { link: self.links[link].id(), local: None, remote: datagram.source };
+                self.to_client.push(&datagram.payload, route);
+            }
+            Carried::Neighbour(packet) => self.neighbours.on_arrival(Side::Client, &packet, now),
+        }
     }
 
     fn handle_timeouts(&mut self, to_client: &mut PacketBatch, to_server: &mut PacketBatch, now: Timestamp) {
@@ -258,13 +343,29 @@ impl Bonded {
             if self.transmit.is_empty() {
                 break;
             }
-            for (payload, route) in self.transmit.iter() {
+            let batch = core::mem::take(&mut self.transmit);
+            for (payload, route) in batch.iter() {
                 let own = if route.remote.is_ipv4() { SERVER_V4 } else { SERVER_V6 };
                 assert!(route.local.is_none_or(|local| local == own.ip()), "an answer from another address");
                 let datagram = Datagram { source: own, destination: route.remote, payload: payload.to_vec() };
-                // To an address that no link has any more: it vanishes somewhere in the internet.
-                let _ = self.links.iter_mut().any(|link| link.send_down(&datagram, now));
+                self.send_down(datagram, now);
             }
+            self.transmit = batch;
+        }
+        self.neighbours.transmit(&mut self.links, self.shared.as_mut(), now);
+    }
+
+    /// To an address that no link has any more: it vanishes somewhere in the internet.
+    fn send_down(&mut self, datagram: Datagram, now: Timestamp) {
+        let position = |link: &Access| link.answers_to(datagram.destination);
+        let Some(index) = self.links.iter().position(position) else { return };
+        match &mut self.shared {
+            Some(shared) if shared.has(index) => {
+                let carried = Carried::Bond(datagram);
+                let size = carried.size();
+                shared.down.handle_packet((index, carried), size, now);
+            }
+            _ => self.links[index].send_down(&datagram, now),
         }
     }
 
@@ -296,8 +397,10 @@ impl Network for Bonded {
 
     fn poll_deadline(&mut self, now: Timestamp) -> Option<Timestamp> {
         let pipes = self.links.iter().filter_map(Access::poll_deadline).min();
-        let ends = self.deadlines(now).map(|deadline| deadline.map(|d| d.at));
-        pipes.into_iter().chain(ends.into_iter().flatten()).min()
+        let shared = self.shared.as_ref().and_then(Shared::poll_deadline);
+        let neighbours = self.neighbours.poll_deadline();
+        let [client, server] = self.deadlines(now).map(|deadline| deadline.map(|d| d.at));
+        [pipes, shared, neighbours, client, server].into_iter().flatten().min()
     }
 
     fn explain(&mut self, now: Timestamp) -> String {

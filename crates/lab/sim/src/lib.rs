@@ -14,13 +14,17 @@ mod access;
 pub mod bonded;
 pub mod check;
 pub mod ledger;
+pub mod neighbour;
 pub mod network;
 pub mod packet;
 mod quic;
 pub mod random;
 pub mod report;
+mod shared;
+pub mod sweep;
 pub mod tcp;
 pub mod traffic;
+pub mod trial;
 pub mod world;
 
 pub use access::AccessDrops;

@@ -4,7 +4,7 @@
 use core::time::Duration;
 
 use bondwire_bond::PathStatus;
-use bondwire_scenario::{Link, Scenario};
+use bondwire_scenario::{Link, LinkKind, Scenario};
 use bondwire_units::{Bitrate, ByteCount, Timestamp};
 use bondwire_wire::Mode;
 
@@ -38,6 +38,33 @@ impl Goodput {
     /// The share of the links' sum.
     pub fn share(&self) -> f64 {
         self.rate.as_bps() as f64 / self.sum.as_bps().max(1) as f64
+    }
+}
+
+/// A plain link: this rate in both directions, this delay one way, nothing else.
+pub fn link(rate: Bitrate, delay: Duration) -> Link {
+    Link {
+        name: "link".into(),
+        kind: LinkKind::Unknown,
+        up: Some(rate),
+        down: Some(rate),
+        delay,
+        jitter: Duration::ZERO,
+        jitter_reorders: false,
+        loss: 0.0,
+        burst: None,
+        queue: None,
+        reorder: 0.0,
+        duplicate: 0.0,
+        trace_up: None,
+        trace_down: None,
+        policer_up: None,
+        policer_down: None,
+        grants: Duration::ZERO,
+        nat: false,
+        v4: true,
+        v6: false,
+        mtu: 1500,
     }
 }
 
@@ -160,4 +187,56 @@ fn one_flow<N: Network>(
     let earlier = world.flow(flow);
     world.run_for(span - span / 3);
     (world.flow(flow), earlier, span - span / 3)
+}
+
+/// Goodput and delay under load.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// One TCP flow, with a call beside it, over the last two thirds.
+    pub one: Bitrate,
+    /// Eight TCP flows together.
+    pub eight: Bitrate,
+    /// The links' rates together.
+    pub sum: Bitrate,
+    /// The delay that 95 % of the call's packets (200 a second) stay below beside the one flow; none if more of them are lost.
+    pub call: Option<Duration>,
+    /// The same before the flow begins.
+    pub idle: Option<Duration>,
+}
+
+/// Loads the bond of a scenario's links with one flow and a call, and with eight flows, for `span` each.
+///
+/// # Errors
+/// If the bond does not connect, or breaks a promise.
+pub fn load(scenario: &Scenario, direction: Direction, span: Duration) -> Result<Load, String> {
+    let mut world = connected(scenario, Mode::Speed, MEMORY, scenario.seed)?;
+    let mtu = world.network.mtu(world.now()).unwrap_or(1280);
+    world.run_for(Duration::from_millis(500));
+    let call = world.add_flow(FlowConfig::udp(direction, 200, 200));
+    let call = world.flow(call).data;
+    let begun = world.now();
+    world.run_for(Duration::from_secs(2));
+    let tail = Duration::from_secs(1);
+    let loaded = world.now();
+    let tcp = world.add_flow(FlowConfig::tcp(direction, mtu));
+    world.run_for(span / 3);
+    let (settled, earlier) = (world.now(), world.flow(tcp));
+    world.run_for(span - span / 3);
+    let one = world.flow(tcp).rate_since(&earlier, span - span / 3);
+    let delay = |from, to| world.ledger().delay_quantile(call, 0.95, from, to);
+    let (idle, call) =
+        (delay(begun, loaded.saturating_sub(tail)), delay(settled, world.now().saturating_sub(tail)));
+    if let Some(violation) = world.violations().first() {
+        return Err(format!("{}: {violation}", scenario.name));
+    }
+    let mut world = connected(scenario, Mode::Speed, MEMORY, scenario.seed)?;
+    let flows: Vec<_> = (0..8).map(|_| world.add_flow(FlowConfig::tcp(direction, mtu))).collect();
+    world.run_for(span / 3);
+    let earlier: Vec<_> = flows.iter().map(|&flow| world.flow(flow)).collect();
+    world.run_for(span - span / 3);
+    let rates =
+        flows.iter().zip(&earlier).map(|(&f, before)| world.flow(f).rate_since(before, span - span / 3));
+    let eight = rates.sum();
+    let sum = scenario.links.iter().map(|link| link_rate(link, direction)).sum();
+    Ok(Load { one, eight, sum, call, idle })
 }

@@ -87,6 +87,12 @@ impl FlowConfig {
     pub fn udp(direction: Direction, size: usize, rate: u32) -> Self {
         Self::Udp { direction, size, interval: Duration::from_secs(1) / rate, until: None }
     }
+
+    /// Datagrams of `mtu` IP bytes, of `rate` altogether, without end.
+    pub fn greedy(direction: Direction, mtu: u16, rate: Bitrate) -> Self {
+        let size = usize::from(mtu);
+        Self::Udp { direction, size, interval: rate.time_for(ByteCount::from(size)), until: None }
+    }
 }
 
 /// A flow with both its ends.

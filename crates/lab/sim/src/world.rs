@@ -135,6 +135,11 @@ impl<N: Network> World<N> {
         }
     }
 
+    /// Something happens to a link, now.
+    pub fn handle_event(&mut self, event: &Event) {
+        self.network.handle_event(event.link, &event.action, self.now);
+    }
+
     /// One round: hosts send, the network carries, hosts receive. Whether anything arrived, so that there may be answers.
     fn exchange(&mut self) -> bool {
         let now = self.now;

@@ -233,3 +233,19 @@ fn memory_is_bounded() {
     (0..MAX_PACKETS as u32 + 10).for_each(|n| pipe.handle_packet(n, 100, Timestamp::ZERO));
     assert_eq!((pipe.held(), pipe.stats().dropped_queue), (MAX_PACKETS, 10));
 }
+
+#[test]
+fn grants_let_packets_out_in_bunches() {
+    let config = PipeConfig {
+        delay: Duration::from_millis(3),
+        grants: Duration::from_millis(10),
+        ..PipeConfig::default()
+    };
+    let mut pipe = Pipe::new(config, 1);
+    for millis in 0..10 {
+        pipe.handle_packet(millis, 100, Timestamp::from_millis(millis));
+    }
+    assert_eq!(pipe.poll_deadline(), Some(Timestamp::from_millis(10)));
+    let mut arrived = |at| core::iter::from_fn(|| pipe.poll_packet(Timestamp::from_millis(at))).count();
+    assert_eq!((arrived(9), arrived(10), arrived(19), arrived(20)), (0, 8, 0, 2));
+}

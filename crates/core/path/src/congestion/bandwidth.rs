@@ -108,6 +108,17 @@ impl Bandwidth {
         self.window_end = Timestamp::ZERO;
     }
 
+    /// A queue stands: what arrives now is what there is, but for this sample's error, so one step goes no further than `least` of the estimate.
+    pub(crate) fn trim(&mut self, least: f64) {
+        if let Some(latest) = self.latest
+            && latest < self.get()
+        {
+            let rate = latest.max(self.get() * least);
+            self.previous = self.previous.min(rate);
+            self.current = self.current.min(rate);
+        }
+    }
+
     /// Ages an estimate that nobody used for `idle`.
     pub(crate) fn after_idle(&mut self, idle: Duration) {
         let factor = AGED.powf(idle.as_secs_f64() / FRESH.as_secs_f64()).max(0.1);

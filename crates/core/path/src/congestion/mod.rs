@@ -36,6 +36,9 @@ use phase::Phase;
 const INITIAL_PACKETS: usize = 10;
 /// Full packets that may always be in flight.
 const MIN_PACKETS: usize = 4;
+/// Full packets that may always leave in a round trip and this time, whatever the estimate is.
+const LEAST_PACKETS: usize = 2;
+const LEAST_OVER: Duration = Duration::from_millis(100);
 /// The greatest loss that the pace makes up for: with more, the gentle phases would exceed a policer's rate and
 /// could not tell it from a lossy link.
 const MAX_COMPENSATED: f64 = 0.25;
@@ -43,6 +46,8 @@ const MAX_COMPENSATED: f64 = 0.25;
 const POLICED: f64 = 0.2;
 /// The share of the estimate at which a returning path starts.
 const RETURN: f64 = 0.5;
+/// The share of the estimate from which on a path is busy.
+const BUSY: f64 = 0.3;
 /// Idle longer than this ages the estimate.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -87,8 +92,14 @@ pub(crate) struct Congestion {
     probe_queue: Duration,
     probe_strength: f64,
     failed_drains: u32,
-    /// Until when somebody else is believed to share the link.
-    rival_until: Timestamp,
+    /// Guards since the link was last at rest, the newest of them, and the greatest estimate that they found.
+    guards: u32,
+    guarded_at: Timestamp,
+    height: f64,
+    /// The newest that was well below the one before it.
+    low: f64,
+    /// When the base delay was last moved because draining did not help.
+    rebased_at: Option<Timestamp>,
     last_sent: Option<Timestamp>,
     stagger: u64,
     span: Duration,
@@ -117,7 +128,11 @@ impl Congestion {
             probe_gain: phase::STARTUP_GAIN,
             probe_strength: 1.0,
             failed_drains: 0,
-            rival_until: Timestamp::ZERO,
+            guards: 0,
+            guarded_at: Timestamp::ZERO,
+            height: 0.0,
+            low: 0.0,
+            rebased_at: None,
             last_sent: None,
             stagger: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32,
             span: phase::MIN_SPAN,
@@ -153,10 +168,20 @@ impl Congestion {
         self.gain < 0.9
     }
 
+    /// Whether the rate is still being looked for.
+    pub(crate) fn is_starting(&self) -> bool {
+        self.phase.is_startup()
+    }
+
+    /// Whether the path is used for a good part of its rate.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.bandwidth.latest().is_some_and(|rate| rate >= BUSY * self.bandwidth.get())
+    }
+
     /// The window for the delivery sampler.
     pub(crate) fn sample_window(&self) -> Duration {
         match self.phase {
-            Phase::Startup => (self.pipe / 3).clamp(Duration::from_millis(8), Duration::from_millis(60)),
+            Phase::Startup => (self.pulse() * 2 / 3).max(Duration::from_millis(8)),
             _ => self.span,
         }
     }
@@ -169,7 +194,9 @@ impl Congestion {
     /// The rate to work with. In startup it is at least what ten packets in a round trip make: what little a source has sent so far is no
     /// measure of the link.
     fn believed(&self) -> f64 {
-        let rate = self.bandwidth.get();
+        // Fewer packets than these are too few to be measured by, and the estimate would never rise again.
+        let least = (LEAST_PACKETS * self.packet) as f64 / (self.pipe + LEAST_OVER).as_secs_f64();
+        let rate = self.bandwidth.get().max(least);
         if self.phase.is_startup() {
             rate.max(self.initial_window() / self.pipe.as_secs_f64().max(0.001))
         } else {
@@ -247,7 +274,7 @@ impl Congestion {
 
     fn learn_pipe(&mut self, rtt: &RttEstimator, delay: &OneWayDelay) {
         if rtt.is_measured() {
-            let queue = delay.standing_queue();
+            let queue = if self.phase.is_sharing() { Duration::ZERO } else { delay.standing_queue() };
             self.pipe = rtt.smoothed().saturating_sub(queue).max(rtt.min()).max(Duration::from_micros(500));
             self.slack = rtt.variation() * 2;
             let restless = (delay.unrest() * 50).min(phase::MAX_RESTLESS_SPAN);

@@ -104,7 +104,7 @@ fn wild_jitter() {
         "wild 30/40±40",
         link(30.0, 40, 40, 0.0),
         4_000,
-        &Expected { share: 0.88, queue: (30.0, 75.0), startup_rtts: 25 },
+        &Expected { share: 0.88, queue: (30.0, 75.0), startup_rtts: 40 },
     );
 }
 
@@ -125,7 +125,7 @@ fn poison() {
         "poison 20/80±40, 25 %",
         config,
         10_000,
-        &Expected { share: 0.60, queue: (60.0, 220.0), startup_rtts: 60 },
+        &Expected { share: 0.25, queue: (60.0, 220.0), startup_rtts: 120 },
     );
 }
 

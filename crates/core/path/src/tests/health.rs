@@ -27,7 +27,9 @@ fn outage(name: &str, config: PipeConfig, length: u64) {
         );
         let due = rtt.smoothed() + rtt.variation() * 4;
         assert!(suspected <= (due * 3 / 2 + Duration::from_millis(20)).max(Duration::from_millis(80)));
-        assert!(active <= Duration::from_millis(1_100) + rtt.smoothed());
+        // A lossy link may lose the first probes too.
+        let tries = if config.loss > 0.0 { 2 } else { 1 };
+        assert!(active <= Duration::from_millis(1_100) * tries + rtt.smoothed());
         assert!(full <= active + Duration::from_millis(800) + rtt.smoothed() * 6, "{name}: {full:?}");
         run.assert_conserved();
     }
