@@ -18,7 +18,10 @@
 //!   compensated in the pace, so that the link stays full; loss that comes with a plateau lowers the estimate
 //!   (policers).
 //!
-//! Life-cycle: `Startup → Drain → Cruise → (Up → Down → Cruise)*`, with `Guard` and `ProbeDelay` when needed.
+//! - **Half beside a rival.** Who drains queues beside somebody who fills them gets nothing. Once that is plain, half of what the link
+//!   gave before is sent, whatever the delay (docs/congestion.md).
+//!
+//! Life-cycle: `Startup → Drain → Cruise → (Up → Down → Cruise)*`, with `Guard`, `Share` and `ProbeDelay` when needed.
 
 mod bandwidth;
 mod phase;

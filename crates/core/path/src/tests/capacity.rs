@@ -125,7 +125,7 @@ fn poison() {
         "poison 20/80±40, 25 %",
         config,
         10_000,
-        &Expected { share: 0.25, queue: (60.0, 220.0), startup_rtts: 120 },
+        &Expected { share: 0.25, queue: (60.0, 220.0), startup_rtts: 140 },
     );
 }
 
