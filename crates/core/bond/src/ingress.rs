@@ -77,7 +77,8 @@ pub(crate) struct Queued {
 pub(crate) struct Head {
     /// Bytes of the packet.
     pub(crate) size: usize,
-    /// Bytes that wait in the same flow, this packet included, or that did so lately: the peak, fading over [`MEMORY`].
+    /// Bytes that wait in the same flow, this packet included, or that did so lately (the peak, fading over [`MEMORY`]), and as much for each
+    /// other flow that waits: what leaves until the last of the flow does.
     pub(crate) demand: usize,
     /// The flow had no backlog when its turn came.
     pub(crate) sparse: bool,
@@ -264,13 +265,6 @@ impl Ingress {
             .count()
     }
 
-    /// Bytes that leave before what a flow would queue now: its own, and as much of each other that waits.
-    pub(crate) fn share_before(&self, key: &FlowKey) -> usize {
-        let Some(id) = self.by_key.get(key) else { return 0 };
-        let flow = &self.flows[usize::from(id & 1)][usize::from(id / 2)];
-        flow.backlog * (self.new.len() + self.old.len()).max(1)
-    }
-
     /// Tells what the bond can send, of which real-time flows go first with half, and whether its paths lose packets.
     pub(crate) fn set_paths(&mut self, rate: Bitrate, lossy: bool) {
         self.lossy = lossy;
@@ -324,6 +318,7 @@ impl Ingress {
         if let Some(head) = self.peek_urgent(pool, now) {
             return Some(head);
         }
+        let waiting = self.new.len() + self.old.len();
         loop {
             let (id, from_new) = match (self.new.front(), self.old.front()) {
                 (Some(id), _) => (*id, true),
@@ -343,9 +338,10 @@ impl Ingress {
                 continue;
             };
             let sparse = from_new && flow.queue.len() <= 2;
+            let others = waiting.max(1);
             return Some(Head {
                 size: packet.len(),
-                demand: flow.demand(now) as usize,
+                demand: flow.demand(now) as usize * others,
                 sparse,
                 class: flow.class,
                 urgent: false,

@@ -9,10 +9,9 @@
 //!
 //! Bounds: [`MAX_FLOWS`] flows, [`MAX_MARKS`] marks each; [`MAX_HELD`] acknowledgements, none for longer than the floor.
 
-use crate::ingress::Ingress;
 use crate::order::Deliver;
 use bondwire_packet::{FlowKey, Offload, PacketBatch, PacketInfo, TcpInfo, parse};
-use bondwire_units::{Bitrate, ByteCount, Timestamp};
+use bondwire_units::Timestamp;
 use core::time::Duration;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -37,9 +36,6 @@ struct Track {
     floor: Duration,
     /// Sequence numbers, and when the segments that began with them entered the bond; both rise.
     marks: VecDeque<(u32, Timestamp)>,
-    /// The least queue of the present and of the last span of half a floor, and when the present one began.
-    queues: [Duration; 2],
-    span_began: Timestamp,
     /// When the newest acknowledgement was, or will be, let go.
     released: Timestamp,
     last_used: Timestamp,
@@ -49,7 +45,6 @@ struct Track {
 #[derive(Debug, Default)]
 pub(crate) struct Smoother {
     floor: Duration,
-    rate: Bitrate,
     flows: HashMap<FlowKey, Track>,
     held: BTreeMap<(Timestamp, u64), Vec<u8>>,
     count: u64,
@@ -59,13 +54,12 @@ pub(crate) struct Smoother {
 pub(crate) struct Outlet<'a> {
     pub(crate) batch: &'a mut PacketBatch,
     pub(crate) smoother: &'a mut Smoother,
-    pub(crate) ingress: &'a Ingress,
     pub(crate) now: Timestamp,
 }
 
 impl Deliver for Outlet<'_> {
     fn deliver(&mut self, packet: &[u8]) {
-        if !self.smoother.hold(packet, self.ingress, self.now) {
+        if !self.smoother.hold(packet, self.now) {
             // What it has made due goes first.
             self.smoother.handle_timeout(self.batch, self.now);
             self.batch.push(packet, Offload::default());
@@ -75,8 +69,7 @@ impl Deliver for Outlet<'_> {
 
 impl Smoother {
     /// Sets the round trip below which no acknowledgement is let go; zero switches this off.
-    pub(crate) fn set_floor(&mut self, floor: Duration, rate: Bitrate, now: Timestamp) {
-        self.rate = rate;
+    pub(crate) fn set_floor(&mut self, floor: Duration, now: Timestamp) {
         self.floor = floor;
         if floor.is_zero() {
             self.flows.clear();
@@ -98,8 +91,6 @@ impl Smoother {
         if tcp.has_syn() && self.flows.len() < MAX_FLOWS {
             let track = Track {
                 floor: self.floor,
-                queues: [Duration::ZERO; 2],
-                span_began: now,
                 marks: VecDeque::new(),
                 released: Timestamp::ZERO,
                 last_used: now,
@@ -122,13 +113,13 @@ impl Smoother {
     }
 
     /// Takes a packet that is to be delivered if it has to wait. False if it may go.
-    fn hold(&mut self, packet: &[u8], ingress: &Ingress, now: Timestamp) -> bool {
+    fn hold(&mut self, packet: &[u8], now: Timestamp) -> bool {
         if self.floor.is_zero() || packet.len() > SMALL {
             return false;
         }
         let Ok(info) = parse(packet) else { return false };
         let Some(tcp) = info.tcp else { return false };
-        let Some(release) = self.release_of(&info, tcp, ingress, now) else { return false };
+        let Some(release) = self.release_of(&info, tcp, now) else { return false };
         if release <= now || self.held.len() >= MAX_HELD {
             return false;
         }
@@ -138,13 +129,7 @@ impl Smoother {
     }
 
     /// When an acknowledgement may go; none if it is none, or not of a flow that is noted.
-    fn release_of(
-        &mut self,
-        info: &PacketInfo,
-        tcp: TcpInfo,
-        ingress: &Ingress,
-        now: Timestamp,
-    ) -> Option<Timestamp> {
+    fn release_of(&mut self, info: &PacketInfo, tcp: TcpInfo, now: Timestamp) -> Option<Timestamp> {
         let key = info.key.reversed();
         let track = self.flows.get_mut(&key).filter(|track| !track.floor.is_zero())?;
         let plain = tcp.is_pure_ack() && tcp.header_len <= PLAIN_HEADER;
@@ -156,9 +141,7 @@ impl Smoother {
             if let Some((sequence, at)) = track.marks.front().copied()
                 && is_after(tcp.acknowledgement, sequence)
             {
-                let queue = self.rate.time_for(ByteCount::from(ingress.share_before(&key)));
-                let queue = track.standing(queue, now);
-                track.released = track.released.max(at + track.floor + queue);
+                track.released = track.released.max(at + track.floor);
             }
             return Some(track.released);
         }
@@ -197,18 +180,6 @@ impl Smoother {
     /// When something will have waited long enough.
     pub(crate) fn poll_deadline(&self) -> Option<Timestamp> {
         self.held.first_key_value().map(|((at, _), _)| *at)
-    }
-}
-
-impl Track {
-    /// The queue that stands: not the burst of this moment.
-    fn standing(&mut self, queue: Duration, now: Timestamp) -> Duration {
-        if now.since(self.span_began) > self.floor / 2 {
-            self.queues = [queue, self.queues[0]];
-            self.span_began = now;
-        }
-        self.queues[0] = self.queues[0].min(queue);
-        self.queues[0].min(self.queues[1])
     }
 }
 

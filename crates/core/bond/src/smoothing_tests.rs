@@ -1,19 +1,13 @@
 use super::*;
-use crate::pool::Pool;
-use crate::realtime::Streams;
 use bondwire_packet::build::{TcpFields, tcp4};
 use bondwire_packet::tcp_flags::{ACK, FIN, SYN};
-use bondwire_wire::Mode;
 use core::net::{Ipv4Addr, SocketAddrV4};
 
 const FLOOR: Duration = Duration::from_millis(60);
 
-/// A smoother with the queue behind which it looks.
+/// A smoother, and what it delivered last.
 struct Bench {
     smoother: Smoother,
-    ingress: Ingress,
-    streams: Streams,
-    pool: Pool,
     batch: PacketBatch,
 }
 
@@ -32,33 +26,18 @@ fn at(ms: u64) -> Timestamp {
 impl Bench {
     fn new(floor: Duration) -> Self {
         let mut smoother = Smoother::default();
-        smoother.set_floor(floor, Bitrate::from_mbps(10.0), at(0));
-        let mut bench = Self {
-            smoother,
-            ingress: Ingress::new(1 << 20),
-            streams: Streams::new(),
-            pool: Pool::new(4),
-            batch: PacketBatch::default(),
-        };
+        smoother.set_floor(floor, at(0));
+        let mut bench = Self { smoother, batch: PacketBatch::default() };
         bench.send(SYN, 0, 0, 0);
         bench
     }
 
-    /// A segment enters the bond here, and waits in its queue.
+    /// A segment enters the bond here.
     fn send(&mut self, flags: u8, sequence: u32, len: usize, ms: u64) {
         let fields = TcpFields { flags, sequence, ..TcpFields::default() };
         let packet = tcp4(here(), there(), &fields, &vec![0; len]);
         let info = parse(&packet).unwrap();
         self.smoother.on_sent(&info, at(ms));
-        let (streams, pool) = (&mut self.streams, &mut self.pool);
-        self.ingress.push(&packet, &info, streams, Mode::Speed, pool, at(ms));
-    }
-
-    /// The queue is sent.
-    fn drain(&mut self, ms: u64) {
-        while let Some(head) = self.ingress.peek(&mut self.pool, at(ms)) {
-            self.ingress.pop(head);
-        }
     }
 
     /// A segment of the peer leaves the bond here. Returns how many packets that delivers.
@@ -66,8 +45,7 @@ impl Bench {
         let fields = TcpFields { flags, acknowledgement, options, ..TcpFields::default() };
         let packet = tcp4(there(), here(), &fields, &[]);
         self.batch.clear();
-        let (smoother, ingress) = (&mut self.smoother, &self.ingress);
-        Outlet { batch: &mut self.batch, smoother, ingress, now: at(ms) }.deliver(&packet);
+        Outlet { batch: &mut self.batch, smoother: &mut self.smoother, now: at(ms) }.deliver(&packet);
         self.batch.len()
     }
 
@@ -83,7 +61,6 @@ fn an_early_acknowledgement_waits_for_the_floor_and_a_late_one_for_nothing() {
     let mut bench = Bench::new(FLOOR);
     bench.send(ACK, 1, 1_000, 10);
     bench.send(ACK, 1_001, 1_000, 20);
-    bench.drain(20);
     assert_eq!(bench.arrive(ACK, 1_001, &[], 50), 0);
     assert_eq!(bench.smoother.poll_deadline(), Some(at(70)));
     assert_eq!(bench.wait(69), 0);
@@ -98,7 +75,6 @@ fn acknowledgements_stay_in_order() {
     for i in 0..20 {
         bench.send(ACK, 1 + i * 1_000, 1_000, u64::from(i));
     }
-    bench.drain(20);
     for i in (1..=20).rev() {
         bench.arrive(ACK, 1 + (21 - i) * 1_000, &[], 30);
     }
@@ -118,38 +94,21 @@ fn news_is_not_held() {
     for (flags, options) in [(ACK | FIN, [].to_vec()), (ACK, [TIMESTAMPS, SACK].concat())] {
         let mut bench = Bench::new(FLOOR);
         bench.send(ACK, 1, 1_000, 10);
-        bench.drain(10);
         assert_eq!(bench.arrive(ACK, 1_001, &TIMESTAMPS, 20), 0);
         assert_eq!(bench.arrive(flags, 1_001, &options, 21), 2);
     }
 }
 
-/// A queue that stands is felt at once, a burst is not.
-#[test]
-fn a_standing_queue_adds_to_the_round_trip() {
-    let mut bench = Bench::new(FLOOR);
-    bench.send(ACK, 1, 1_000, 0);
-    bench.drain(0);
-    for i in 0..50 {
-        bench.send(ACK, 1_001 + i * 1_000, 1_000, 1);
-    }
-    assert_eq!(bench.arrive(ACK, 1_001, &[], 59), 0);
-    assert_eq!(bench.smoother.poll_deadline(), Some(at(60)), "the queue may be a burst");
-    assert_eq!(bench.wait(60), 1);
-    assert_eq!(bench.arrive(ACK, 2_001, &[], 95), 0, "it stood for longer than half a floor");
-    assert!(bench.smoother.poll_deadline().is_some_and(|due| due > at(100) && due < at(110)));
-}
-
 #[test]
 fn without_a_floor_or_a_beginning_nothing_is_held() {
     let mut bench = Bench::new(Duration::ZERO);
-    bench.smoother.set_floor(FLOOR, Bitrate::from_mbps(10.0), at(0));
+    bench.smoother.set_floor(FLOOR, at(0));
     bench.send(ACK, 1, 1_000, 10);
     assert_eq!(bench.arrive(ACK, 1_001, &[], 20), 1, "the flow is older than the floor");
     let mut bench = Bench::new(FLOOR);
     bench.send(ACK, 1, 1_000, 10);
     assert_eq!(bench.arrive(ACK, 1_001, &[], 20), 0);
-    bench.smoother.set_floor(Duration::ZERO, Bitrate::ZERO, at(21));
+    bench.smoother.set_floor(Duration::ZERO, at(21));
     assert_eq!(bench.wait(21), 1);
 }
 
@@ -158,7 +117,6 @@ fn what_is_noted_is_bounded() {
     let mut bench = Bench::new(FLOOR);
     for i in 0..10_000_u32 {
         bench.send(ACK, 1 + i * 10, 10, u64::from(i));
-        bench.drain(u64::from(i));
     }
     let key = parse(&tcp4(here(), there(), &TcpFields::default(), &[])).unwrap().key;
     assert_eq!(bench.smoother.flows[&key].marks.len(), MAX_MARKS);

@@ -190,6 +190,11 @@ impl<C> Path<C> {
         bits(self.congestion.bandwidth())
     }
 
+    /// Whether [`Self::delivery_rate`] is that of the link, and not only what a slow source has made of it.
+    pub fn is_measured(&self) -> bool {
+        !self.congestion.is_startup()
+    }
+
     /// The rate at which packets leave now.
     pub fn pacing_rate(&self) -> Bitrate {
         bits(self.congestion.pacing_rate())

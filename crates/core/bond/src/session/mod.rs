@@ -121,6 +121,8 @@ pub(crate) struct Session {
     last_received: Timestamp,
     started: Timestamp,
     upkeep_due: Timestamp,
+    /// Until then the ingress queue may be long: a path died.
+    patient_until: Timestamp,
     acked: Vec<Content>,
     lost: Vec<Content>,
 }
@@ -168,6 +170,7 @@ impl Session {
             last_received: now,
             started: now,
             upkeep_due: now,
+            patient_until: now,
             acked: Vec::new(),
             lost: Vec::new(),
         }

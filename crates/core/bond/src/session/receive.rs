@@ -159,12 +159,7 @@ impl Session {
                 Frame::Skip { flow, first, count } => {
                     if let Some(expected) = self.order.expected(flow) {
                         let first = expand_sequence(first, expected);
-                        let mut outlet = Outlet {
-                            batch: delivery.batch,
-                            smoother: &mut self.smoother,
-                            ingress: &self.ingress,
-                            now,
-                        };
+                        let mut outlet = Outlet { batch: delivery.batch, smoother: &mut self.smoother, now };
                         self.order.handle_skip(flow, first, count, &mut outlet, &mut self.pool, now);
                     }
                 }
@@ -371,12 +366,7 @@ impl Session {
             // docs/protocol.md, DATA-6. What is dropped here still has its place in the order of its flow.
             self.counters.drops.count(reason);
             if data.ordered {
-                let mut outlet = Outlet {
-                    batch: delivery.batch,
-                    smoother: &mut self.smoother,
-                    ingress: &self.ingress,
-                    now,
-                };
+                let mut outlet = Outlet { batch: delivery.batch, smoother: &mut self.smoother, now };
                 self.order.handle_skip(data.flow, sequence, 1, &mut outlet, &mut self.pool, now);
             }
             return;
@@ -384,8 +374,7 @@ impl Session {
         if is_datagram(packet) && self.order.wants(tag) {
             self.on_arrival(tag, packet, arrived_on, now);
         }
-        let mut outlet =
-            Outlet { batch: delivery.batch, smoother: &mut self.smoother, ingress: &self.ingress, now };
+        let mut outlet = Outlet { batch: delivery.batch, smoother: &mut self.smoother, now };
         self.order.handle_packet(tag, packet, &mut outlet, &mut self.pool, now);
     }
 }

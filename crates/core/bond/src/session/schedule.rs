@@ -18,6 +18,8 @@ use core::time::Duration;
 const HYSTERESIS_MICROS: i64 = 1_000;
 /// Paths whose round trips differ by less than this (or an eighth) are used side by side from a flow's first packets on.
 const NEAR: Duration = Duration::from_millis(4);
+/// How long a packet may wait in the first seconds after a path died.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Jitter up to this is below what a sender takes for a queue.
 const EVEN: Duration = Duration::from_millis(3);
 /// Loss from which on a path's packets are copied onto a path that is idle.
@@ -112,37 +114,46 @@ impl Session {
 
     /// How patient the ingress queue is: a flow may have as much backlog as it takes to use the slowest useful path, and what its
     /// own congestion control needs to stay busy after a loss.
-    pub(super) fn codel_params(&self) -> CodelParams {
+    pub(super) fn codel_params(&self, now: Timestamp) -> CodelParams {
         let delays = self.in_reach().filter_map(delay_of);
         let (low, high) = delays.fold((i64::MAX, i64::MIN), |(low, high), d| (low.min(d), high.max(d)));
         let spread = Duration::from_micros(high.saturating_sub(low).clamp(0, 1_000_000) as u64);
         let rtt = self.in_reach().map(|lane| lane.path.rtt().smoothed()).max().unwrap_or_default();
+        // What was queued for a path that died is more than the others take at once, and a packet dropped now costs its flow that queue once more.
+        let patience = if now < self.patient_until { PATIENCE } else { Duration::ZERO };
         CodelParams {
-            target: Duration::from_millis(15) + spread + rtt / 2,
+            target: patience.max(Duration::from_millis(15) + spread + rtt / 2),
             interval: Duration::from_millis(100).max((rtt + spread) * 2),
         }
     }
 
-    /// The rate at which the paths in use take packets now.
-    pub(super) fn pacing_rate(&self) -> Bitrate {
-        self.usable().map(|(_, lane)| lane.path.pacing_rate()).sum()
-    }
-
-    /// The round trip that dense flows have over the quickest path and those that are hardly slower: with what jitter adds, without
-    /// what queues add. Zero where it is even by itself.
+    /// The round trip that dense flows have: over the quickest paths that together are half of what the bond is known to carry, and those that
+    /// are not half as slow again; with what jitter adds, without what queues add. Zero where it is even by itself.
     pub(super) fn rtt_floor(&self) -> Duration {
-        let measured = || self.usable().filter(|(_, lane)| lane.path.rtt().is_measured());
-        let Some(quickest) = measured().map(|(_, lane)| lane.path.rtt().min()).min() else {
+        let mut paths: Vec<_> = self
+            .usable()
+            .filter(|(_, lane)| lane.path.rtt().is_measured())
+            .map(|(_, lane)| (lane.path.rtt().min(), proven_rate(lane), dense_rtt(lane)))
+            .collect();
+        paths.sort_unstable_by_key(|(least, ..)| *least);
+        let half = paths.iter().map(|(_, rate, _)| rate).sum::<u64>() / 2;
+        let mut carried = 0;
+        let Some((least, ..)) = paths.iter().find(|(_, rate, _)| {
+            carried += rate;
+            carried >= half
+        }) else {
             return Duration::ZERO;
         };
-        let near = quickest + (quickest / 2).max(NEAR);
-        let floor = measured()
-            .filter(|(_, lane)| lane.path.rtt().min() <= near)
-            .map(|(_, lane)| dense_rtt(lane))
-            .max()
-            .unwrap_or_default();
-        if floor < quickest + EVEN { Duration::ZERO } else { floor }
+        let near = *least + (*least / 2).max(NEAR);
+        let floor = paths.iter().filter(|(least, ..)| *least <= near).map(|(.., dense)| *dense).max();
+        let floor = floor.unwrap_or_default();
+        if floor < paths[0].0 + EVEN { Duration::ZERO } else { floor }
     }
+}
+
+/// What a path has shown that it carries, in bit/s; zero as long as its source has been too slow to tell.
+fn proven_rate(lane: &Lane) -> u64 {
+    if lane.path.is_measured() { lane.path.delivery_rate().as_bps() } else { 0 }
 }
 
 /// What most packets' round trips over a path stay below.
@@ -153,6 +164,9 @@ fn dense_rtt(lane: &Lane) -> Duration {
     bare + (rtt.variation() * 2).min(bare / 2)
 }
 
+/// The delay of a path without our own queue, the measure by which paths are quicker or slower than others: the one that is quickest by it is
+/// never left unused.
 fn delay_of(lane: &Lane) -> Option<i64> {
-    lane.path.one_way_delay_micros()
+    let delay = lane.path.one_way_delay();
+    delay.is_measured().then(|| delay.unqueued())
 }

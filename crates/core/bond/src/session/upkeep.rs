@@ -23,6 +23,8 @@ const NO_QUEUE: Duration = Duration::from_millis(25);
 /// A demoted path is tried again after this; each time it fails the wait doubles.
 const DEMOTION_FIRST: Duration = Duration::from_secs(5);
 const DEMOTION_LONGEST: Duration = Duration::from_secs(60);
+/// For so long after a path's fall its flows' queues are left alone.
+const PATIENT: Duration = Duration::from_secs(5);
 /// For so long a path that is tried again is not judged.
 const TRIAL: Duration = Duration::from_secs(2);
 /// A flow counts as traffic for so long after its last packet.
@@ -43,8 +45,7 @@ impl Session {
         }
         self.keys.handle_timeout(now);
         let wait = self.order_wait();
-        let mut outlet =
-            Outlet { batch: delivery.batch, smoother: &mut self.smoother, ingress: &self.ingress, now };
+        let mut outlet = Outlet { batch: delivery.batch, smoother: &mut self.smoother, now };
         self.order.handle_timeout(wait, &mut outlet, &mut self.pool, now);
         self.smoother.handle_timeout(delivery.batch, now);
         if now >= self.upkeep_due {
@@ -119,6 +120,36 @@ impl Session {
     }
 
     fn upkeep(&mut self, now: Timestamp) {
+            eprintln!(
+                "DBG {:?} {now} q={} rep={} store={} held={} par={} recov={} repaired={} floor={:?} drops={}/{} gaveup={} | {}",
+                self.role,
+                self.ingress.bytes() / 1000,
+                self.repairs.len(),
+                self.store.bytes() / 1000,
+                self.order.held_bytes() / 1000,
+                self.counters.parities,
+                self.counters.recovered,
+                self.counters.repaired,
+                self.rtt_floor(),
+                self.ingress.counters().dropped_delay,
+                self.ingress.counters().dropped_full,
+                self.order.counters().gave_up,
+                self.lanes
+                    .iter()
+                    .map(|l| format!(
+                        "[{} {:.1}M infl={} loss={:.2}% own={:.2}% srtt={}ms q={}]",
+                        l.path.phase(),
+                        l.path.delivery_rate().as_mbps(),
+                        l.path.in_flight() / 1000,
+                        l.path.loss() * 100.0,
+                        l.path.own_loss() * 100.0,
+                        l.path.rtt().smoothed().as_millis(),
+                        l.path.one_way_delay().standing_queue().as_millis()
+                    ))
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            );
+        }
         while let Some(stored) = self.store.poll_given_up(now) {
             if !stored.ordered {
                 self.pool.give_back(stored.bytes);
@@ -142,8 +173,8 @@ impl Session {
             self.counters.given_up += 1;
             self.pool.give_back(stored.bytes);
         }
-        self.ingress.set_params(self.codel_params());
-        self.smoother.set_floor(self.rtt_floor(), self.pacing_rate(), now);
+        self.ingress.set_params(self.codel_params(now));
+        self.smoother.set_floor(self.rtt_floor(), now);
         self.upkeep_streams(now);
         let traffic = if now.since(self.last_data) < TRAFFIC { Traffic::Bulk } else { Traffic::Idle };
         let pto = self.lanes.iter().map(|lane| lane.path.rtt().pto()).max().unwrap_or_default();
@@ -210,6 +241,7 @@ impl Session {
         if from == PathState::Active {
             self.rescue_in_flight(index, now);
             self.give_up_on_parities(index, None);
+            self.on_fall(index, now);
             while let Some(copy) = self.lanes[index].copies.pop_front() {
                 if let super::lane::Outgoing::Once { bytes, .. } = copy.packet {
                     self.pool.give_back(bytes);
@@ -224,6 +256,22 @@ impl Session {
         };
         if from != PathState::Probing {
             self.tell_status(index, state);
+        }
+    }
+
+    /// A path is in doubt: the others take over what it carried.
+    fn on_fall(&mut self, index: usize, now: Timestamp) {
+        self.patient_until = now + PATIENT;
+        self.ingress.set_params(self.codel_params(now));
+        let gone = self.lanes[index].path.delivery_rate();
+        let rest: Bitrate =
+            self.lanes.iter().filter(|lane| lane.is_active()).map(|lane| lane.path.delivery_rate()).sum();
+        if gone < rest {
+            return;
+        }
+        // They have carried little, and what they can carry may be more than they have shown.
+        for lane in self.lanes.iter_mut().filter(|lane| lane.is_useful()) {
+            lane.path.on_rejoined(now);
         }
     }
 
