@@ -86,8 +86,6 @@ pub fn bonded(
     span: Duration,
 ) -> Result<Goodput, String> {
     let mut world = connected(scenario, mode, MEMORY, scenario.seed)?;
-        world.run_for(Duration::from_millis(w.parse().unwrap()));
-    }
     let mtu = world.network.mtu(world.now()).unwrap_or(1280);
     let (report, earlier, span) = one_flow(&mut world, direction, mtu, span);
     if let Some(violation) = world.violations().first() {

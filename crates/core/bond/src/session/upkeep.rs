@@ -120,36 +120,6 @@ impl Session {
     }
 
     fn upkeep(&mut self, now: Timestamp) {
-            eprintln!(
-                "DBG {:?} {now} q={} rep={} store={} held={} par={} recov={} repaired={} floor={:?} drops={}/{} gaveup={} | {}",
-                self.role,
-                self.ingress.bytes() / 1000,
-                self.repairs.len(),
-                self.store.bytes() / 1000,
-                self.order.held_bytes() / 1000,
-                self.counters.parities,
-                self.counters.recovered,
-                self.counters.repaired,
-                self.rtt_floor(),
-                self.ingress.counters().dropped_delay,
-                self.ingress.counters().dropped_full,
-                self.order.counters().gave_up,
-                self.lanes
-                    .iter()
-                    .map(|l| format!(
-                        "[{} {:.1}M infl={} loss={:.2}% own={:.2}% srtt={}ms q={}]",
-                        l.path.phase(),
-                        l.path.delivery_rate().as_mbps(),
-                        l.path.in_flight() / 1000,
-                        l.path.loss() * 100.0,
-                        l.path.own_loss() * 100.0,
-                        l.path.rtt().smoothed().as_millis(),
-                        l.path.one_way_delay().standing_queue().as_millis()
-                    ))
-                    .collect::<Vec<_>>()
-                    .join(" ")
-            );
-        }
         while let Some(stored) = self.store.poll_given_up(now) {
             if !stored.ordered {
                 self.pool.give_back(stored.bytes);
