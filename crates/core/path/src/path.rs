@@ -253,6 +253,12 @@ impl<C> Path<C> {
         self.update_pace(now);
     }
 
+    /// Another path has died, and this one has to carry more than it was asked for so far.
+    pub fn on_takeover(&mut self, now: Timestamp) {
+        self.congestion.on_takeover(now);
+        self.update_pace(now);
+    }
+
     /// Records that packet `number` came in on this path.
     pub fn on_packet_received(&mut self, number: u64, ack_eliciting: bool, now: Timestamp) {
         self.received.on_packet(number, ack_eliciting, now);

@@ -241,7 +241,7 @@ impl Session {
         }
         // They have carried little, and what they can carry may be more than they have shown.
         for lane in self.lanes.iter_mut().filter(|lane| lane.is_useful()) {
-            lane.path.on_rejoined(now);
+            lane.path.on_takeover(now);
         }
     }
 

@@ -37,8 +37,8 @@ use phase::Phase;
 
 /// Full packets in flight before anything is known (RFC 6928).
 const INITIAL_PACKETS: usize = 10;
-/// Within which the first packets are spread at most: a satellite takes more than ten in its round trip, and is asked for it when all else died.
-const INITIAL_SPAN: Duration = Duration::from_millis(150);
+/// Within which the first packets are sent of a path that has to take over: a satellite takes more than ten in its round trip.
+const TAKEOVER_SPAN: Duration = Duration::from_millis(150);
 /// Full packets that may always be in flight.
 const MIN_PACKETS: usize = 4;
 /// Full packets that may always leave in a round trip and this time, whatever the estimate is.
@@ -196,14 +196,14 @@ impl Congestion {
         self.span.clamp(Duration::from_millis(100), phase::MAX_SPAN)
     }
 
-    /// The rate to work with. In startup it is at least what ten packets in a round trip make, or in [`INITIAL_SPAN`] where that is less: what
-    /// little a source has sent so far is no measure of the link.
+    /// The rate to work with. In startup it is at least what ten packets in a round trip make: what little a source has sent so far is no
+    /// measure of the link.
     fn believed(&self) -> f64 {
         // Fewer packets than these are too few to be measured by, and the estimate would never rise again.
         let least = (LEAST_PACKETS * self.packet) as f64 / (self.pipe + LEAST_OVER).as_secs_f64();
         let rate = self.bandwidth.get().max(least);
         if self.phase.is_startup() {
-            rate.max(self.initial_window() / self.pipe.min(INITIAL_SPAN).as_secs_f64().max(0.001))
+            rate.max(self.initial_window() / self.pipe.as_secs_f64().max(0.001))
         } else {
             rate
         }
@@ -294,6 +294,15 @@ impl Congestion {
 
     /// The path carries data again after it has stood by: what is remembered is old, or was learnt from a trickle.
     pub(crate) fn on_rejoined(&mut self, now: Timestamp) {
+        self.enter_startup(now);
+    }
+
+    /// The path has to carry what another one did: its rate is looked for anew, from what it has shown or what little any link carries.
+    pub(crate) fn on_takeover(&mut self, now: Timestamp) {
+        let least = self.initial_window() / TAKEOVER_SPAN.as_secs_f64();
+        if self.bandwidth.get() < least {
+            self.bandwidth.set(least);
+        }
         self.enter_startup(now);
     }
 
