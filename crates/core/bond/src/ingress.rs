@@ -393,7 +393,9 @@ impl Ingress {
             self.old.push_front(id);
         }
         flow.backlog -= bytes.len();
-        flow.deficit -= bytes.len() as i64;
+        if !head.urgent {
+            flow.deficit -= bytes.len() as i64;
+        }
         self.bytes -= bytes.len() + OVERHEAD;
         let sequence = flow.next_sequence;
         flow.next_sequence += 1;
@@ -474,6 +476,7 @@ impl Ingress {
             List::None => {}
             List::Urgent => {
                 flow.list = List::Old;
+                flow.deficit = QUANTUM;
                 self.urgent.retain(|known| *known != id);
                 self.old.push_back(id);
             }

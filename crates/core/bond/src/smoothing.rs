@@ -16,13 +16,13 @@ use core::time::Duration;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// Flows whose data is noted.
-const MAX_FLOWS: usize = 1_024;
+const MAX_FLOWS: usize = 256;
 /// Moments noted of a flow: with [`SPACING`] between them, half a second.
-const MAX_MARKS: usize = 1_024;
+const MAX_MARKS: usize = 256;
 /// Time between two noted moments.
-const SPACING: Duration = Duration::from_micros(500);
+const SPACING: Duration = Duration::from_millis(2);
 /// Acknowledgements that are held at a time.
-const MAX_HELD: usize = 4_096;
+const MAX_HELD: usize = 1_024;
 /// A flow that sent nothing for so long is forgotten.
 const IDLE: Duration = Duration::from_secs(10);
 /// The greatest TCP header without SACK blocks: timestamps and two bytes of padding.

@@ -116,12 +116,12 @@ fn without_a_floor_or_a_beginning_nothing_is_held() {
 fn what_is_noted_is_bounded() {
     let mut bench = Bench::new(FLOOR);
     for i in 0..10_000_u32 {
-        bench.send(ACK, 1 + i * 10, 10, u64::from(i));
+        bench.send(ACK, 1 + i * 10, 10, u64::from(i) * 2);
     }
     let key = parse(&tcp4(here(), there(), &TcpFields::default(), &[])).unwrap().key;
     assert_eq!(bench.smoother.flows[&key].marks.len(), MAX_MARKS);
     for _ in 0..10_000 {
-        bench.arrive(ACK, 99_991, &[], 10_000);
+        bench.arrive(ACK, 99_991, &[], 20_000);
     }
     assert!(bench.smoother.held.len() <= MAX_HELD);
 }

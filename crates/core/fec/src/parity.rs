@@ -11,7 +11,7 @@ pub const MAX_SPAN: usize = 256;
 pub const LENGTH_LEN: usize = 2;
 
 /// The longest plaintext that is protected, in bytes. Longer ones are left out: the bounds of memory rest on it.
-pub const MAX_PLAINTEXT: usize = 9216 - LENGTH_LEN;
+pub const MAX_PLAINTEXT: usize = 2048 - LENGTH_LEN;
 
 /// The longest symbol, in bytes.
 pub(crate) const MAX_SYMBOL: usize = LENGTH_LEN + MAX_PLAINTEXT;

@@ -91,7 +91,10 @@ impl<C> Path<C> {
         }
         self.congestion.on_sent(now);
         self.update_pace(now);
-        self.pacer.on_sent(size, now);
+        // Acknowledgements alone do not hold back what is paced: at a trickle they would do so for ever. A user's limit holds for them too.
+        if ack_eliciting || self.congestion.at_ceiling() {
+            self.pacer.on_sent(size, now);
+        }
         let gentle = self.congestion.is_gentle();
         if gentle {
             self.bubble = now;

@@ -14,11 +14,13 @@ use super::content::Content;
 use super::lane::Lane;
 use super::send::Draft;
 use super::{Delivery, Session};
-use crate::types::DatagramBatch;
+use crate::types::{DatagramBatch, DropReason};
 use bondwire_fec::{Decoder, Encoder, Parity, ParityRef};
 use bondwire_units::{PathId, Timestamp};
 use bondwire_wire::frame::{MAX_RECOVERED, PARITY_HEADER, RECOVERED_MAX};
-use bondwire_wire::{Parity as ParityFrame, ParityPart, Recovered, Writer, expand_packet_number};
+use bondwire_wire::{
+    Frame, Frames, Parity as ParityFrame, ParityPart, Recovered, Writer, expand_packet_number,
+};
 use core::time::Duration;
 use std::collections::VecDeque;
 
@@ -39,9 +41,11 @@ const THIN: Duration = Duration::from_millis(20);
 /// Parities that are remembered, to know when one that covers a lost packet will have been heard of.
 const REMEMBERED: usize = 16;
 /// Lost contents that wait for a parity.
-const MAX_DEFERRED: usize = 4_096;
+const MAX_DEFERRED: usize = 256;
 /// Recovered numbers that wait to be reported.
 const MAX_REPORTS: usize = 64;
+/// Paths of a session whose packets are remembered at a time.
+const MAX_SOLVERS: usize = 4;
 /// A solver that heard of no parity for so long is given up.
 const UNUSED: Duration = Duration::from_secs(10);
 
@@ -296,7 +300,11 @@ impl Session {
 
     /// A parity arrived, on whichever path (docs/protocol.md, FEC-2).
     pub(super) fn handle_parity(&mut self, parity: &ParityFrame<'_>, now: Timestamp) {
+        let solvers = self.lanes.iter().filter(|lane| lane.solver.is_some()).count();
         let Some(lane) = self.lanes.iter_mut().find(|lane| lane.id == parity.path) else { return };
+        if lane.solver.is_none() && (solvers >= MAX_SOLVERS || lane.challenge.is_some()) {
+            return;
+        }
         let first = expand_packet_number(parity.first, lane.expected);
         let solver = lane.solver.get_or_insert_with(|| Box::new(Solver::new(now)));
         solver.handle_parity(parity, first, now);
@@ -305,9 +313,16 @@ impl Session {
     /// Treats what was recovered as if it had arrived.
     pub(super) fn take_recovered(&mut self, delivery: &mut Delivery<'_>, now: Timestamp) {
         for index in 0..self.lanes.len() {
+            // DATA opens and closes no path.
             while let Some((number, plain)) = self.lanes[index].poll_recovered() {
-                let route = self.lanes[index].route;
-                self.handle_frames(index, route, &plain, delivery, now);
+                let path = self.lanes[index].id;
+                for frame in Frames::new(&plain) {
+                    // Nothing else is ever covered: what is found so was not sealed by itself (docs/protocol.md, FEC-2).
+                    match frame {
+                        Ok(Frame::Data(data)) => self.handle_data(path, &data, delivery, now),
+                        _ => self.counters.drops.count(DropReason::Malformed),
+                    }
+                }
                 self.counters.recovered += 1;
                 let Some(solver) = self.lanes[index].solver.as_mut() else { break };
                 solver.decoder.give_back(plain);

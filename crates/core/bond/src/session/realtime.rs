@@ -28,7 +28,9 @@ const CROWDED: i64 = 15_000;
 /// By how much a path to which a flow keeps may be later than the best one, in microseconds, while nothing of the flow waits.
 const STICKY: i64 = 10_000;
 /// Flows that let others go before them in one go, since the path to which they keep has no room.
-const MAX_DEFERRED: usize = 8;
+const MAX_DEFERRED: usize = 64;
+/// With so many control frames waiting no more flows are announced.
+const MAX_CONTROL: usize = 1_024;
 /// Loss from which on copies of real-time packets are of use.
 const COPY_LOSS: f64 = 0.002;
 /// Loss from which on a path holds down a transfer that is not repaired: at 25 ms and 0.1 % CUBIC gets some 20 Mbit/s.
@@ -37,6 +39,8 @@ const LOSSY: f64 = 0.001;
 const ROOM: u32 = 20;
 /// Credit of the room, as the pacer's.
 const ROOM_CREDIT: Duration = Duration::from_millis(1);
+/// For how long bulk stays off a path at most after real-time packets took more than its rate.
+const ROOM_DEBT: Duration = Duration::from_millis(50);
 
 /// A second pacer for bulk alone, a little slower than the path's own.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,13 +53,16 @@ impl Room {
     /// Whether room is to be kept from now on.
     pub(crate) fn keep(&mut self, kept: bool) {
         self.kept = kept;
+        if !kept {
+            self.next = Timestamp::ZERO;
+        }
     }
 
     /// A packet of `size` bytes leaves on a path that is paced at `rate`.
     pub(crate) fn on_sent(&mut self, size: usize, rate: Bitrate, now: Timestamp) {
         if self.kept && rate > Bitrate::ZERO {
             let time = rate.time_for(ByteCount::from(size));
-            self.next = self.next.max(now) + time + time / ROOM;
+            self.next = (self.next.max(now) + time + time / ROOM).min(now + ROOM_DEBT);
         }
     }
 
@@ -97,7 +104,7 @@ impl Session {
                     let path = |index: usize| self.lanes[index].path.arrival_after(size, now);
                     let best = self.pick_urgent(size, now)?;
                     let keep =
-                        self.lanes[index].path.window_room() >= size && path(index) - path(best) < STICKY;
+                        self.lanes[index].path.urgent_room(now) >= size && path(index) - path(best) < STICKY;
                     return Some((head, if keep { index } else { best }));
                 }
                 Some((index, true)) => return Some((head, index)),
@@ -130,7 +137,7 @@ impl Session {
         let preferred = self
             .usable()
             .find(|(_, lane)| Some(lane.id) == self.preference.path())
-            .filter(|(_, lane)| lane.path.window_room() >= size)
+            .filter(|(_, lane)| lane.path.urgent_room(now) >= size)
             .map(|(index, lane)| (index, lane.path.arrival_after(size, now)));
         let Some((index, arrival)) = preferred else { return self.pick_urgent(size, now) };
         let waits = arrival - self.lanes[index].path.one_way_delay().unqueued();
@@ -200,11 +207,10 @@ impl Session {
     /// Sends one packet of a real-time flow again. False if there is none, or no path has room.
     pub(super) fn send_urgent_repair(&mut self, out: &mut DatagramBatch, now: Timestamp) -> bool {
         while let Some(id) = self.urgent_repairs.front().copied() {
-            let stored = self.store.get_mut(id).map(|stored| {
-                stored.queued = false;
-                stored.fragments = 0;
-                (stored.bytes.len(), stored.first_sent, stored.fate.stream)
-            });
+            let stored = self
+                .store
+                .get_mut(id)
+                .map(|stored| (stored.bytes.len(), stored.first_sent, stored.fate.stream));
             let Some((size, first_sent, stream)) = stored else {
                 self.urgent_repairs.pop_front();
                 continue;
@@ -216,6 +222,10 @@ impl Session {
             }
             let Some(index) = self.pick_urgent(size + DATAGRAM_OVERHEAD, now) else { return false };
             self.urgent_repairs.pop_front();
+            if let Some(stored) = self.store.get_mut(id) {
+                stored.queued = false;
+                stored.fragments = 0;
+            }
             self.send_stored(index, id, out, now);
             self.streams.on_extra(stream, size);
             self.counters.repaired += 1;
@@ -290,7 +300,9 @@ impl Session {
         while let Some((fate, arrived)) = self.store.poll_fate() {
             self.streams.on_fate(fate, arrived);
         }
-        while let Some(index) = self.streams.poll_announcement() {
+        while self.control.len() < MAX_CONTROL
+            && let Some(index) = self.streams.poll_announcement()
+        {
             self.control.push_back(Control::FlowClass(index));
         }
         while let Some(change) = self.streams.poll_change() {

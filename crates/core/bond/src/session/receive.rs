@@ -124,7 +124,7 @@ impl Session {
     }
 
     /// Hands out the frames of a packet. Returns whether it has to be acknowledged.
-    pub(super) fn handle_frames(
+    fn handle_frames(
         &mut self,
         index: usize,
         route: Route,
@@ -333,7 +333,7 @@ impl Session {
         }
     }
 
-    fn handle_data(
+    pub(super) fn handle_data(
         &mut self,
         arrived_on: PathId,
         data: &Data<'_>,

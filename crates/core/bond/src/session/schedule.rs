@@ -81,7 +81,14 @@ impl Session {
             return Some(index);
         }
         let drained = rate.time_for(ByteCount::from(demand)).as_micros() as i64;
-        (quickest + drained + HYSTERESIS_MICROS >= delay).then_some(index)
+        if quickest + drained + HYSTERESIS_MICROS >= delay {
+            return Some(index);
+        }
+        // Too early for this one; but a quicker one that has room takes it, though it has a queue of its own.
+        self.usable()
+            .filter(|(_, lane)| quicker(lane) && lane.path.send_budget(now) > 0 && lane.room.is_open(now))
+            .min_by_key(|(_, lane)| lane.path.arrival_after(size, now))
+            .map(|(index, _)| index)
     }
 
     /// A path with nothing better to do that takes a copy of a packet that left on a lossy one: with the queue empty, protection costs nobody

@@ -25,6 +25,7 @@ const DEMOTION_FIRST: Duration = Duration::from_secs(5);
 const DEMOTION_LONGEST: Duration = Duration::from_secs(60);
 /// For so long after a path's fall its flows' queues are left alone.
 const PATIENT: Duration = Duration::from_secs(5);
+const PACER_ROUNDING: Duration = Duration::from_micros(50);
 /// For so long a path that is tried again is not judged.
 const TRIAL: Duration = Duration::from_secs(2);
 /// A flow counts as traffic for so long after its last packet.
@@ -80,9 +81,15 @@ impl Session {
                 lane.guard.poll_deadline().map(|at| Deadline::new(at, "a parity that has not helped"));
             next = Deadline::earliest(next, parity);
             let quiet = self.ingress.bytes() == 0 && self.repairs.is_empty();
-            if quiet && lane.is_active() && lane.path.send_budget(now) > 0 {
-                let tail = lane.guard.tail_due().map(|at| Deadline::new(at, "the parity of a burst"));
-                next = Deadline::earliest(next, tail);
+            if quiet
+                && lane.is_active()
+                && let Some(tail) = lane.guard.tail_due()
+                && let Some(pacer) = lane.path.poll_send_time(now)
+            {
+                // The pacer's time is rounded: a moment later it has credit for certain.
+                let pacer = if pacer > now { pacer + PACER_ROUNDING } else { pacer };
+                let at = Deadline::new(tail.max(pacer), "the parity of a burst");
+                next = Deadline::earliest(next, Some(at));
             }
             if let Some(challenge) = lane.challenge.filter(|_| lane.allowance.is_none_or(|a| a >= 1_200)) {
                 next = Deadline::earliest(next, Some(Deadline::new(challenge.due, "a challenge")));

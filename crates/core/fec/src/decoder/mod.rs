@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use self::equations::{COLUMNS, Equations};
 use self::memory::Memory;
 use crate::coefficient::coefficient;
-use crate::parity::{MAX_PLAINTEXT, MAX_SPAN, ParityRef, add_packet, plaintext};
+use crate::parity::{LENGTH_LEN, MAX_PLAINTEXT, MAX_SPAN, ParityRef, add_packet, plaintext};
 
 /// Packet numbers that are remembered, the newest included. Parities may cover as many numbers ahead of it.
 pub const REMEMBERED: usize = 2 * MAX_SPAN;
@@ -154,7 +154,14 @@ impl Decoder {
         let newest = *self.newest.get_or_insert(parity.first.saturating_sub(1));
         let (lowest, highest) = (self.lowest(), newest.saturating_add(REMEMBERED as u64));
         let mut missing = 0;
-        for number in numbers.filter(|number| !self.knows(*number)) {
+        for number in numbers {
+            if let Some(plaintext) = self.memory.get(number) {
+                // An honest symbol is as long as the longest packet that it covers.
+                if LENGTH_LEN + plaintext.len() > parity.symbol.len() {
+                    return Err(|stats| &mut stats.malformed);
+                }
+                continue;
+            }
             missing += 1;
             if number < lowest {
                 return Err(|stats| &mut stats.forgotten);
