@@ -92,7 +92,7 @@ impl<C> Path<C> {
         self.congestion.on_sent(now);
         self.update_pace(now);
         // Acknowledgements alone do not hold back what is paced: at a trickle they would do so for ever. A user's limit holds for them too.
-        if ack_eliciting || self.congestion.at_ceiling() {
+        if ack_eliciting || self.congestion.has_ceiling() {
             self.pacer.on_sent(size, now);
         }
         let gentle = self.congestion.is_gentle();

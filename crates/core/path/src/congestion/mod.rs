@@ -150,6 +150,11 @@ impl Congestion {
         self.ceiling.map_or(rate, |ceiling| rate.min(ceiling))
     }
 
+    /// Whether a user's limit holds.
+    pub(crate) fn has_ceiling(&self) -> bool {
+        self.ceiling.is_some()
+    }
+
     /// Whether it is the ceiling that holds the pace back.
     pub(crate) fn at_ceiling(&self) -> bool {
         self.ceiling.is_some_and(|ceiling| self.pacing_rate() >= ceiling)
