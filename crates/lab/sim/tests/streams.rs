@@ -80,6 +80,93 @@ fn live_video_keeps_its_delay_beside_a_download() {
     }
 }
 
+/// The p99 of a video alone on a link, in milliseconds, were it to lose nothing: what no protection can beat.
+fn best_p99(scenario: &Scenario, direction: Direction) -> f64 {
+    let alone = |link: usize| {
+        let mut scenario = scenario.clone();
+        scenario.links = vec![scenario.links[link].clone()];
+        scenario.links[0].loss = 0.0;
+        let mut world = connected(&scenario, Mode::Streaming);
+        let video = world.add_flow(FlowConfig::udp(direction, 1_250, 200));
+        world.run_until(Timestamp::from_millis(8_000));
+        delays(&world, video, 2_000, 7_000, 200.0).1
+    };
+    (0..scenario.links.len()).map(alone).fold(f64::INFINITY, f64::min)
+}
+
+/// What a stream of the target row gets on `event` beside a download, over several seeds: the row's bounds, but for what is said here.
+#[test]
+fn streams_keep_their_delay_and_lose_nothing_on_lossy_links() {
+    let seeds = std::env::var("SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(3_u64);
+    for direction in Direction::BOTH {
+        let best = best_p99(&profile("event"), direction);
+        println!("{direction:?}: the best link's p99 is {best:.1} ms");
+        for seed in 1..=seeds {
+            let mut scenario = profile("event");
+            scenario.seed = seed;
+            let mut world = connected(&scenario, Mode::Streaming);
+            let mtu = world.network.mtu(world.now()).expect("connected");
+            let flows = [(1_250, 200), (1_000, 50)]
+                .map(|(size, rate)| (world.add_flow(FlowConfig::udp(direction, size, rate)), rate));
+            world.run_for(4 * SECOND);
+            let bulk = world.add_flow(FlowConfig::tcp(direction, mtu));
+            world.run_until(Timestamp::from_millis(36_000));
+            let now = world.now();
+            let streams = match direction {
+                Direction::Up => world.network.client_status(now).streams,
+                Direction::Down => world.network.server_status(now).expect("a session").streams,
+            };
+            for (flow, rate) in flows {
+                let (p50, p99, lost) = delays(&world, flow, 5_000, 35_000, rate as f64);
+                let late = late(&world, flow, 5_000, 35_000, rate as f64, best + 20.0);
+                let steady = delays(&world, flow, 10_000, 35_000, rate as f64);
+                println!("  from 10 s: {steady:.1?}");
+                println!(
+                    "{direction:?} seed {seed} {rate}/s: p50 {p50:.1} p99 {p99:.1} lost {:.3} % late {:.2} %",
+                    lost * 1e2,
+                    late * 1e2
+                );
+            }
+            if std::env::var("TIMES").is_ok() {
+                let data = world.flow(flows[0].0).data;
+                let mut bins = std::collections::BTreeMap::<u64, (u32, u64)>::new();
+                for (sent, d) in world.ledger().delays(data) {
+                    if d.as_secs_f64() * 1e3 > best + 20.0 {
+                        let bin = bins.entry(sent.as_micros() / 100_000).or_default();
+                        bin.0 += 1;
+                        bin.1 = bin.1.max(d.as_millis() as u64);
+                    }
+                }
+                println!("   {bins:?}");
+            }
+            for s in &streams {
+                let sent = s.sent;
+                println!(
+                    "   first {} lost {} saved {:?} extra {:.3}",
+                    sent.lost_first,
+                    sent.lost,
+                    (sent.saved_by_failover, sent.saved_by_redundancy, sent.saved_by_repair),
+                    sent.extra_bytes as f64 / sent.bytes as f64
+                );
+            }
+            println!(
+                "   bulk {:.1} Mbit/s {:?}",
+                world.flow(bulk).progress.bytes as f64 * 8e-6 / 32.0,
+                world.violations()
+            );
+        }
+    }
+}
+
+/// The share of what was sent between two times that took longer than a bound, in milliseconds, or never came.
+fn late(world: &World<Bonded>, flow: FlowId, from: u64, to: u64, rate: f64, bound: f64) -> f64 {
+    let data = world.flow(flow).data;
+    let within = |at: Timestamp| (from..to).contains(&(at.as_micros() / 1_000));
+    let all = world.ledger().delays(data).iter().filter(|(sent, _)| within(*sent));
+    let timely = all.filter(|(_, delay)| delay.as_secs_f64() * 1e3 <= bound).count();
+    1.0 - timely as f64 / (rate * (to - from) as f64 / 1e3)
+}
+
 /// What a dying path carried goes out again elsewhere.
 #[test]
 fn a_call_loses_little_when_its_path_dies() {

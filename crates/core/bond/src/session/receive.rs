@@ -33,6 +33,7 @@ impl Session {
                     index,
                     route,
                     &datagram[HEADER_LEN..HEADER_LEN + plain.len],
+                    false,
                     delivery,
                     now,
                 );
@@ -123,12 +124,13 @@ impl Session {
         moved.then(|| self.random.token())
     }
 
-    /// Hands out the frames of a packet. Returns whether it has to be acknowledged.
+    /// Hands out the frames of a packet, one that arrived or one that was recovered. Returns whether it has to be acknowledged.
     pub(super) fn handle_frames(
         &mut self,
         index: usize,
         route: Route,
         plain: &[u8],
+        recovered: bool,
         delivery: &mut Delivery<'_>,
         now: Timestamp,
     ) -> bool {
@@ -168,7 +170,7 @@ impl Session {
                 Frame::Recovered(recovered) => self.handle_recovered(&recovered),
                 Frame::LinkPolicy(policy) => self.handle_link_policy(policy, now),
                 Frame::FlowClass(flow) => self.handle_flow_class(&flow, now),
-                Frame::Data(data) => self.handle_data(arrived_on, &data, delivery, now),
+                Frame::Data(data) => self.handle_data(arrived_on, &data, recovered, delivery, now),
             }
         }
         eliciting
@@ -337,6 +339,7 @@ impl Session {
         &mut self,
         arrived_on: PathId,
         data: &Data<'_>,
+        recovered: bool,
         delivery: &mut Delivery<'_>,
         now: Timestamp,
     ) {
@@ -371,8 +374,13 @@ impl Session {
             }
             return;
         }
-        if is_datagram(packet) && self.order.wants(tag) {
-            self.on_arrival(tag, packet, arrived_on, now);
+        if is_datagram(packet) {
+            match (self.order.wants(tag), recovered) {
+                (true, false) => self.on_arrival(tag, packet, arrived_on, now),
+                (true, true) => self.arrivals.on_recovered(tag.flow, sequence, packet.len(), now),
+                (false, false) => self.arrivals.on_duplicate(tag.flow, sequence, arrived_on),
+                (false, true) => {}
+            }
         }
         let mut outlet = Outlet { batch: delivery.batch, smoother: &mut self.smoother, now };
         self.order.handle_packet(tag, packet, &mut outlet, &mut self.pool, now);
