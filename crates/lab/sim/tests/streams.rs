@@ -94,77 +94,54 @@ fn best_p99(scenario: &Scenario, direction: Direction) -> f64 {
     (0..scenario.links.len()).map(alone).fold(f64::INFINITY, f64::min)
 }
 
-/// What a stream of the target row gets on `event` beside a download, over several seeds: the row's bounds, but for what is said here.
+/// The streams of the target row on `event` beside a download, over several seeds: loss at most 0.1 %, p99 of the delay at most the best link's
+/// and 20 ms, 40 % of extra bytes. The first seconds of the download, in which it fills every queue, are left out.
 #[test]
-fn streams_keep_their_delay_and_lose_nothing_on_lossy_links() {
-    let seeds = std::env::var("SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(3_u64);
-    for direction in Direction::BOTH {
+fn streams_lose_nothing_and_are_mended_by_parity_on_lossy_links() {
+    for (direction, seed) in
+        [(Direction::Down, 1), (Direction::Up, 2), (Direction::Down, 3), (Direction::Up, 4)]
+    {
         let best = best_p99(&profile("event"), direction);
-        println!("{direction:?}: the best link's p99 is {best:.1} ms");
-        for seed in 1..=seeds {
-            let mut scenario = profile("event");
-            scenario.seed = seed;
-            let mut world = connected(&scenario, Mode::Streaming);
-            let mtu = world.network.mtu(world.now()).expect("connected");
-            let flows = [(1_250, 200), (1_000, 50)]
-                .map(|(size, rate)| (world.add_flow(FlowConfig::udp(direction, size, rate)), rate));
-            world.run_for(4 * SECOND);
-            let bulk = world.add_flow(FlowConfig::tcp(direction, mtu));
-            world.run_until(Timestamp::from_millis(36_000));
-            let now = world.now();
-            let streams = match direction {
-                Direction::Up => world.network.client_status(now).streams,
-                Direction::Down => world.network.server_status(now).expect("a session").streams,
-            };
-            for (flow, rate) in flows {
-                let (p50, p99, lost) = delays(&world, flow, 5_000, 35_000, rate as f64);
-                let late = late(&world, flow, 5_000, 35_000, rate as f64, best + 20.0);
-                let steady = delays(&world, flow, 10_000, 35_000, rate as f64);
-                println!("  from 10 s: {steady:.1?}");
-                println!(
-                    "{direction:?} seed {seed} {rate}/s: p50 {p50:.1} p99 {p99:.1} lost {:.3} % late {:.2} %",
-                    lost * 1e2,
-                    late * 1e2
-                );
-            }
-            if std::env::var("TIMES").is_ok() {
-                let data = world.flow(flows[0].0).data;
-                let mut bins = std::collections::BTreeMap::<u64, (u32, u64)>::new();
-                for (sent, d) in world.ledger().delays(data) {
-                    if d.as_secs_f64() * 1e3 > best + 20.0 {
-                        let bin = bins.entry(sent.as_micros() / 100_000).or_default();
-                        bin.0 += 1;
-                        bin.1 = bin.1.max(d.as_millis() as u64);
-                    }
-                }
-                println!("   {bins:?}");
-            }
-            for s in &streams {
-                let sent = s.sent;
-                println!(
-                    "   first {} lost {} saved {:?} extra {:.3}",
-                    sent.lost_first,
-                    sent.lost,
-                    (sent.saved_by_failover, sent.saved_by_redundancy, sent.saved_by_repair),
-                    sent.extra_bytes as f64 / sent.bytes as f64
-                );
-            }
+        let mut scenario = profile("event");
+        scenario.seed = seed;
+        let mut world = connected(&scenario, Mode::Streaming);
+        let mtu = world.network.mtu(world.now()).expect("connected");
+        let flows = [(1_250, 200), (1_000, 50)]
+            .map(|(size, rate)| (world.add_flow(FlowConfig::udp(direction, size, rate)), f64::from(rate)));
+        world.run_for(4 * SECOND);
+        let bulk = world.add_flow(FlowConfig::tcp(direction, mtu));
+        world.run_until(Timestamp::from_millis(36_000));
+        for (flow, rate) in flows {
+            let (p50, p99, lost) = delays(&world, flow, 10_000, 35_000, rate);
             println!(
-                "   bulk {:.1} Mbit/s {:?}",
-                world.flow(bulk).progress.bytes as f64 * 8e-6 / 32.0,
-                world.violations()
+                "{direction:?} {rate}/s: p50 {p50:.1}, p99 {p99:.1} of {best:.1} + 20 ms, lost {lost:.5}"
             );
+            assert!(p99 <= best + 20.0, "{direction:?} seed {seed} {rate}/s: {p99} ms");
+            assert!(lost <= 0.001, "{direction:?} seed {seed} {rate}/s: {lost}");
+            let (_, early, lost) = delays(&world, flow, 5_000, 35_000, rate);
+            println!("  with the download's start: p99 {early:.1}, lost {lost:.5}");
+            assert!(lost <= 0.001, "{direction:?} seed {seed} {rate}/s: {lost}");
         }
+        let (by_redundancy, first) = assert_extra(&world, direction);
+        println!("  {by_redundancy} of {first} saved by parity, bulk {}", world.flow(bulk).progress.bytes);
+        assert!(by_redundancy * 2 >= first, "{by_redundancy} of {first} saved by parity");
+        assert_eq!(world.violations(), []);
     }
 }
 
-/// The share of what was sent between two times that took longer than a bound, in milliseconds, or never came.
-fn late(world: &World<Bonded>, flow: FlowId, from: u64, to: u64, rate: f64, bound: f64) -> f64 {
-    let data = world.flow(flow).data;
-    let within = |at: Timestamp| (from..to).contains(&(at.as_micros() / 1_000));
-    let all = world.ledger().delays(data).iter().filter(|(sent, _)| within(*sent));
-    let timely = all.filter(|(_, delay)| delay.as_secs_f64() * 1e3 <= bound).count();
-    1.0 - timely as f64 / (rate * (to - from) as f64 / 1e3)
+/// Asserts that no flow of the sender spends more than 40 % on its protection, and returns how many packets parities saved, of how many lost.
+fn assert_extra(world: &World<Bonded>, direction: Direction) -> (u64, u64) {
+    let now = world.now();
+    let streams = match direction {
+        Direction::Up => world.network.client_status(now).streams,
+        Direction::Down => world.network.server_status(now).expect("a session").streams,
+    };
+    assert_eq!(streams.len(), 2);
+    for stream in &streams {
+        assert!(stream.sent.extra_bytes * 10 <= stream.sent.bytes * 4, "{stream:?}");
+    }
+    let sent = streams.iter().map(|stream| stream.sent);
+    sent.fold((0, 0), |(saved, lost), sent| (saved + sent.saved_by_redundancy, lost + sent.lost_first))
 }
 
 /// What a dying path carried goes out again elsewhere.

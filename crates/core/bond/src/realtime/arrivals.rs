@@ -256,6 +256,27 @@ mod tests {
     }
 
     #[test]
+    fn a_parity_that_was_quicker_than_its_packet_saved_nothing() {
+        let mut arrivals = Arrivals::default();
+        for n in [1, 2, 3] {
+            arrivals.on_packet(1, n, PathId(0), 200, at(n));
+        }
+        arrivals.on_recovered(1, 4, 200, at(4));
+        arrivals.on_packet(1, 5, PathId(0), 200, at(5));
+        arrivals.on_duplicate(1, 4, PathId(1));
+        let fates = arrivals.iter().next().unwrap().fates;
+        assert_eq!(
+            (fates.lost_first, fates.saved),
+            (1, [0, 1, 0]),
+            "what came on another path was sent again"
+        );
+        arrivals.on_duplicate(1, 4, PathId(0));
+        arrivals.on_duplicate(1, 4, PathId(0));
+        let fates = arrivals.iter().next().unwrap().fates;
+        assert_eq!((fates.packets, fates.lost_first, fates.saved), (5, 0, [0, 0, 0]));
+    }
+
+    #[test]
     fn what_is_overtaken_on_its_own_path_was_not_lost() {
         let mut arrivals = Arrivals::default();
         for n in [1, 2, 4, 3, 5, 6] {

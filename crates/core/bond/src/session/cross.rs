@@ -1,9 +1,7 @@
-//! Protects what real-time flows send on a path that loses packets: parities that travel on ANOTHER path.
+//! Protects what real-time flows send on a path that loses packets: parities of their own, which may travel on ANOTHER path.
 //!
-//! A packet that is sent again comes two round trips late and more; a parity comes a few packets late. On its own path it would share the fate of
-//! what it covers when losses come in bursts, and it would queue behind the same bulk. So the parity names the path that it covers and
-//! goes where it arrives first among the others that may take copies; on its own path only where there is no other, or where the other one would
-//! take longer than a repair.
+//! A packet that is sent again comes two round trips late and more; a parity comes a few packets late. It names the path that it covers, and
+//! goes where it arrives first: on that path itself, the preferred one as it is the quickest, until that has a queue, or no room.
 //!
 //! The flows that are covered pay for it, each by its bytes, out of their budgets (`Streams::affords`): a parity follows each [`SPACING`] packets, or
 //! after [`LATEST`] where the flows are thin and have something saved up. A lost packet waits for its parity only while that is a matter of
@@ -24,8 +22,8 @@ use std::collections::VecDeque;
 
 /// Parities that cover each packet.
 const OVERLAP: usize = 3;
-/// Packets per parity: what a budget of 0.4 bytes per byte pays for, headers and repairs included.
-const SPACING: usize = 3;
+/// Packets per parity, where they come quickly.
+const SPACING: usize = 4;
 /// A packet gets its first parity after this, where the budget allows it.
 const LATEST: Duration = Duration::from_millis(12);
 /// For how long a lost packet waits for its parity before it is sent again.
@@ -198,13 +196,10 @@ impl Session {
     /// The path that carries a parity of `size` bytes for the path `index`.
     fn pick_carrier(&self, index: usize, size: usize, now: Timestamp) -> Option<usize> {
         let own = &self.lanes[index];
-        // What takes a round trip longer comes after a repair.
-        let latest = own.path.arrival_after(size, now) + own.path.rtt().smoothed().as_micros() as i64;
         self.usable()
             .filter(|(other, lane)| *other == index || lane.takes_copies())
             .filter(|(_, lane)| lane.path.urgent_room(now) >= size)
             .map(|(other, lane)| (lane.path.arrival_after(size, now), other))
-            .filter(|(arrival, _)| *arrival <= latest)
             .min()
             .map(|(_, other)| other)
             .or_else(|| (own.is_active() && own.path.urgent_room(now) >= size).then_some(index))
@@ -216,5 +211,82 @@ impl Lane {
     pub(super) fn answer_time(&self) -> Duration {
         let rtt = self.path.rtt();
         rtt.smoothed() + rtt.variation().clamp(Duration::from_millis(2), Duration::from_millis(20))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::content::Cover;
+    use bondwire_fec::Decoder;
+    use bondwire_units::PathId;
+
+    fn at(ms: u64) -> Timestamp {
+        Timestamp::from_millis(ms)
+    }
+
+    fn content(number: u64) -> Content {
+        let mut content = Content::default();
+        (content.number, content.cover) = (number, Cover::RealTime(0));
+        content
+    }
+
+    #[test]
+    fn a_parity_is_due_after_some_packets_or_some_time() {
+        let mut streams = Streams::new();
+        let mut cross = CrossGuard::new(at(0));
+        assert_eq!(cross.poll_deadline(), None);
+        for number in 0..SPACING as u64 {
+            assert!(!cross.is_due(at(number)));
+            cross.on_sent(number, &[7; 100], 0, at(number));
+        }
+        assert!(cross.is_due(at(SPACING as u64)));
+        let parity = cross.take(&mut streams, at(90)).expect("packets are covered");
+        assert!(!cross.is_due(at(1_000)), "nothing was sent since");
+        cross.on_sent(9, &[7; 100], 0, at(100));
+        assert!(!cross.is_due(at(100)));
+        assert_eq!(cross.poll_deadline(), Some(at(100) + LATEST));
+        assert!(cross.is_due(at(100) + LATEST));
+        let mut decoder = Decoder::new();
+        (0..3).for_each(|number| decoder.handle_packet(number, &[7; 100]));
+        decoder.handle_parity(parity.view());
+        assert_eq!(decoder.poll_recovered(), Some((3, vec![7; 100])));
+        assert!(!cross.is_unused(at(100) + UNUSED));
+        assert!(cross.is_unused(at(101) + UNUSED));
+    }
+
+    #[test]
+    fn a_lost_packet_waits_only_for_a_parity_that_is_about_to_help() {
+        let mut streams = Streams::new();
+        let mut cross = CrossGuard::new(at(0));
+        cross.on_sent(1, &[1; 100], 0, at(0));
+        assert!(!cross.defer(content(1), at(5)), "no parity covers it yet");
+        cross.take(&mut streams, at(80));
+        assert!(!cross.defer(content(1), at(60)), "20 ms are too long");
+        assert!(!cross.defer(content(1), at(80)), "it has not helped");
+        assert!(cross.defer(content(1), at(70)));
+        assert_eq!(cross.poll_deadline(), Some(at(80)));
+        assert!(cross.take_overdue(Some(at(79))).is_none());
+        assert_eq!(cross.take_overdue(Some(at(80))).map(|content| content.number), Some(1));
+        assert!(cross.defer(content(1), at(70)));
+        assert!(cross.take_deferred(1).is_some() && cross.take_deferred(1).is_none());
+    }
+
+    #[test]
+    fn flows_pay_by_their_bytes_and_only_what_they_have() {
+        let mut streams = Streams::new();
+        let mut cross = CrossGuard::new(at(0));
+        for number in 0..40 {
+            cross.on_sent(number, &[0; 100], number as u32, at(0));
+        }
+        assert_eq!(cross.shares.len(), MAX_SHARES);
+        assert_eq!(cross.split(4_000).map(|(_, bytes)| bytes).sum::<usize>(), 4_000);
+        assert!(!cross.is_affordable(&streams), "flows that nobody knows have nothing");
+        for number in 40..80 {
+            cross.take(&mut streams, at(number));
+            cross.on_sent(number, &[0; 100], 0, at(number));
+            streams.on_sent(0, 100, at(number), PathId(0), at(number));
+        }
+        assert!(cross.sent.len() <= REMEMBERED);
     }
 }

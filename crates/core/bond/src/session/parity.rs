@@ -1,4 +1,4 @@
-//! Protects what ordered flows send on a path that loses packets: parities, from which the receiver finds what was lost without a round
+//! Protects what ordered flows send on a path that loses packets (for real-time ones see `cross`): parities, from which the receiver finds what was lost without a round
 //! trip (docs/protocol.md, section 8; the code is in `bondwire-fec`).
 //!
 //! A repair takes a round trip, and everything behind it in its flow waits. At one percent of loss and some thousand packets a second
