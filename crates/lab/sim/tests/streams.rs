@@ -122,7 +122,7 @@ fn streams_lose_nothing_and_are_mended_by_parity_on_lossy_links() {
             println!("  with the download's start: p99 {early:.1}, lost {lost:.5}");
             assert!(lost <= 0.001, "{direction:?} seed {seed} {rate}/s: {lost}");
         }
-        let (by_redundancy, first) = assert_extra(&world, direction);
+        let (by_redundancy, first) = assert_extra(&mut world, direction);
         println!("  {by_redundancy} of {first} saved by parity, bulk {}", world.flow(bulk).progress.bytes);
         assert!(by_redundancy * 2 >= first, "{by_redundancy} of {first} saved by parity");
         assert_eq!(world.violations(), []);
@@ -130,7 +130,7 @@ fn streams_lose_nothing_and_are_mended_by_parity_on_lossy_links() {
 }
 
 /// Asserts that no flow of the sender spends more than 40 % on its protection, and returns how many packets parities saved, of how many lost.
-fn assert_extra(world: &World<Bonded>, direction: Direction) -> (u64, u64) {
+fn assert_extra(world: &mut World<Bonded>, direction: Direction) -> (u64, u64) {
     let now = world.now();
     let streams = match direction {
         Direction::Up => world.network.client_status(now).streams,

@@ -28,6 +28,8 @@ const SPACING: usize = 4;
 const LATEST: Duration = Duration::from_millis(12);
 /// For how long a lost packet waits for its parity before it is sent again.
 const PATIENCE: Duration = Duration::from_millis(15);
+/// What an answer may take beyond a round trip: a needless repair costs less than a late one.
+const SLACK: Duration = Duration::from_millis(4);
 /// Loss of a flow, lately, from which on it is protected whatever its path shows.
 pub(super) const LEAST_LOSS: f64 = 0.000_5;
 /// What the mask takes, as a rule.
@@ -178,7 +180,7 @@ impl Session {
         let Some(cross) = &self.lanes[index].cross else { return };
         let carrier =
             self.pick_carrier(index, cross.cost(), now).filter(|_| cross.is_affordable(&self.streams));
-        let heard = carrier.map(|carrier| now + self.lanes[carrier].answer_time());
+        let heard = carrier.map(|carrier| now + self.lanes[carrier].path.rtt().smoothed() + SLACK);
         let (streams, lane) = (&mut self.streams, &mut self.lanes[index]);
         let Some(cross) = &mut lane.cross else { return };
         let (Some(carrier), Some(heard)) = (carrier, heard) else {
