@@ -49,6 +49,8 @@ pub(crate) struct Stored {
     pub(crate) fragments: u8,
     /// It belongs to an ordered flow. One that does not is kept for a short time: repaired while that is of use, and then forgotten.
     pub(crate) ordered: bool,
+    /// The receiver has it by a parity, and the first transmission may still arrive.
+    pub(crate) recovered: bool,
     /// What happened to it, if its flow is real-time.
     pub(crate) fate: Fate,
 }
@@ -131,6 +133,7 @@ impl Store {
             queued: false,
             fragments: 0,
             ordered,
+            recovered: false,
             fate: Fate::of(stream),
         };
         let index = self.free.pop().unwrap_or_else(|| {
@@ -196,6 +199,9 @@ impl Store {
     pub(crate) fn on_doubtful(&mut self, id: StoreId) -> bool {
         let Some(stored) = self.get_mut(id) else { return false };
         stored.copies = stored.copies.saturating_sub(1);
+        if stored.recovered {
+            return false;
+        }
         let again = !stored.queued;
         stored.queued = true;
         stored.fate.lost = true;
@@ -216,14 +222,26 @@ impl Store {
         Some(stored)
     }
 
-    /// The receiver made the packet whole from others: it has it, and its first transmission did not bring it.
-    #[allow(dead_code, reason = "for whoever makes packets whole from others")]
-    pub(crate) fn on_recovered(&mut self, id: StoreId, pool: &mut Pool) {
-        if let Some(stored) = self.get_mut(id) {
-            stored.fate.lost = true;
-            stored.fate.again.get_or_insert(Save::Redundancy);
+    /// The receiver made the packet whole from others: it has it. Whether its first transmission was `lost`, or only overtaken, may not be known
+    /// yet; then it stays until that is.
+    pub(crate) fn on_recovered(&mut self, id: StoreId, lost: bool, pool: &mut Pool) {
+        let Some(stored) = self.get_mut(id) else { return };
+        if !lost {
+            stored.recovered = true;
+            return;
         }
+        stored.fate.lost = true;
+        stored.fate.again.get_or_insert(Save::Redundancy);
         self.on_acknowledged(id, None, pool);
+    }
+
+    /// The first transmission is lost. Returns whether the receiver has the packet all the same, so that nothing is left to do.
+    pub(crate) fn on_recovered_lost(&mut self, id: Option<StoreId>, pool: &mut Pool) -> bool {
+        let Some(id) = id.filter(|id| self.get_mut(*id).is_some_and(|stored| stored.recovered)) else {
+            return false;
+        };
+        self.on_recovered(id, true, pool);
+        true
     }
 
     /// Gives a packet up that would come too late.
@@ -249,7 +267,7 @@ impl Store {
                 Some(stored) if full || now.since(stored.first_sent) > stored.life() => {
                     self.order.pop_front();
                     let stored = self.remove(id)?;
-                    self.note_fate(&stored, false);
+                    self.note_fate(&stored, stored.recovered);
                     return Some(stored);
                 }
                 Some(_) => return None,
@@ -348,7 +366,18 @@ mod tests {
             store.on_acknowledged(id, None, pool);
         };
         assert_eq!(fate_of(copied), Some((None, true)));
-        assert_eq!(fate_of(Store::on_recovered), Some((Some(Save::Redundancy), true)));
+        let recovered = |store: &mut Store, id, pool: &mut Pool| store.on_recovered(id, true, pool);
+        assert_eq!(fate_of(recovered), Some((Some(Save::Redundancy), true)));
+        let recovered_first = |store: &mut Store, id, pool: &mut Pool| {
+            store.on_recovered(id, false, pool);
+            assert!(store.on_recovered_lost(Some(id), pool), "nothing has to be sent again");
+        };
+        assert_eq!(fate_of(recovered_first), Some((Some(Save::Redundancy), true)));
+        let overtaken = |store: &mut Store, id, pool: &mut Pool| {
+            store.on_recovered(id, false, pool);
+            store.on_acknowledged(id, None, pool);
+        };
+        assert_eq!(fate_of(overtaken), None, "its parity was quicker, and it was not lost");
         assert_eq!(fate_of(Store::forget), Some((None, false)));
         assert_eq!(store.bytes(), 0);
         store.keep_loose(1, 9, vec![0; 100], 5, Timestamp::ZERO);

@@ -80,6 +80,70 @@ fn live_video_keeps_its_delay_beside_a_download() {
     }
 }
 
+/// The p99 of a video alone on a link, in milliseconds, were it to lose nothing: what no protection can beat.
+fn best_p99(scenario: &Scenario, direction: Direction) -> f64 {
+    let alone = |link: usize| {
+        let mut scenario = scenario.clone();
+        scenario.links = vec![scenario.links[link].clone()];
+        scenario.links[0].loss = 0.0;
+        let mut world = connected(&scenario, Mode::Streaming);
+        let video = world.add_flow(FlowConfig::udp(direction, 1_250, 200));
+        world.run_until(Timestamp::from_millis(8_000));
+        delays(&world, video, 2_000, 7_000, 200.0).1
+    };
+    (0..scenario.links.len()).map(alone).fold(f64::INFINITY, f64::min)
+}
+
+/// The streams of the target row on `event` beside a download, over several seeds: loss at most 0.1 %, p99 of the delay at most the best link's
+/// and 20 ms, 40 % of extra bytes. The first seconds of the download, in which it fills every queue, are left out.
+#[test]
+fn streams_lose_nothing_and_are_mended_by_parity_on_lossy_links() {
+    for (direction, seed) in
+        [(Direction::Down, 1), (Direction::Up, 2), (Direction::Down, 3), (Direction::Up, 4)]
+    {
+        let best = best_p99(&profile("event"), direction);
+        let mut scenario = profile("event");
+        scenario.seed = seed;
+        let mut world = connected(&scenario, Mode::Streaming);
+        let mtu = world.network.mtu(world.now()).expect("connected");
+        let flows = [(1_250, 200), (1_000, 50)]
+            .map(|(size, rate)| (world.add_flow(FlowConfig::udp(direction, size, rate)), f64::from(rate)));
+        world.run_for(4 * SECOND);
+        let bulk = world.add_flow(FlowConfig::tcp(direction, mtu));
+        world.run_until(Timestamp::from_millis(36_000));
+        for (flow, rate) in flows {
+            let (p50, p99, lost) = delays(&world, flow, 10_000, 35_000, rate);
+            println!(
+                "{direction:?} {rate}/s: p50 {p50:.1}, p99 {p99:.1} of {best:.1} + 20 ms, lost {lost:.5}"
+            );
+            assert!(p99 <= best + 20.0, "{direction:?} seed {seed} {rate}/s: {p99} ms");
+            assert!(lost <= 0.001, "{direction:?} seed {seed} {rate}/s: {lost}");
+            let (_, early, lost) = delays(&world, flow, 5_000, 35_000, rate);
+            println!("  with the download's start: p99 {early:.1}, lost {lost:.5}");
+            assert!(lost <= 0.001, "{direction:?} seed {seed} {rate}/s: {lost}");
+        }
+        let (by_redundancy, first) = assert_extra(&mut world, direction);
+        println!("  {by_redundancy} of {first} saved by parity, bulk {}", world.flow(bulk).progress.bytes);
+        assert!(by_redundancy * 2 >= first, "{by_redundancy} of {first} saved by parity");
+        assert_eq!(world.violations(), []);
+    }
+}
+
+/// Asserts that no flow of the sender spends more than 40 % on its protection, and returns how many packets parities saved, of how many lost.
+fn assert_extra(world: &mut World<Bonded>, direction: Direction) -> (u64, u64) {
+    let now = world.now();
+    let streams = match direction {
+        Direction::Up => world.network.client_status(now).streams,
+        Direction::Down => world.network.server_status(now).expect("a session").streams,
+    };
+    assert_eq!(streams.len(), 2);
+    for stream in &streams {
+        assert!(stream.sent.extra_bytes * 10 <= stream.sent.bytes * 4, "{stream:?}");
+    }
+    let sent = streams.iter().map(|stream| stream.sent);
+    sent.fold((0, 0), |(saved, lost), sent| (saved + sent.saved_by_redundancy, lost + sent.lost_first))
+}
+
 /// What a dying path carried goes out again elsewhere.
 #[test]
 fn a_call_loses_little_when_its_path_dies() {

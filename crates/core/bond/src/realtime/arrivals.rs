@@ -34,6 +34,8 @@ pub(crate) struct Arrival {
     next: u64,
     /// Which of the last 64 sequences below `next` have come; bit 0 is `next - 1`.
     seen: u64,
+    /// Which of them came by parity, and not by themselves.
+    recovered: u64,
     path: Option<PathId>,
     changed_at: Option<Timestamp>,
     /// Mean gap, and mean deviation from it, in microseconds.
@@ -52,6 +54,7 @@ impl Arrival {
             last: now,
             next: 0,
             seen: u64::MAX,
+            recovered: 0,
             path: None,
             changed_at: None,
             gap: 0.0,
@@ -95,7 +98,7 @@ impl Arrival {
         if sequence >= self.next {
             let step = sequence - self.next + 1;
             if self.next == 0 || step > MAX_GAP {
-                (self.next, self.seen) = (sequence + 1, u64::MAX);
+                (self.next, self.seen, self.recovered) = (sequence + 1, u64::MAX, 0);
                 self.fates.on_packets(1, size, now);
             } else {
                 self.fates.on_packets(step, size, now);
@@ -106,11 +109,13 @@ impl Arrival {
                 self.fates.on_lost(missing);
                 self.seen = if step >= SETTLED { 0 } else { self.seen << step };
                 self.seen |= 1;
+                self.recovered = if step >= SETTLED { 0 } else { self.recovered << step };
                 self.next = sequence + 1;
             }
             if recovered {
                 self.fates.on_lost_first(1);
                 self.fates.on_saved(Save::Redundancy);
+                self.recovered |= 1;
                 return;
             }
             if self.path != Some(path) {
@@ -128,11 +133,25 @@ impl Arrival {
         self.seen |= bit;
         let moved = self.changed_at.is_some_and(|at| now.since(at) < CHANGE);
         match (recovered, moved) {
-            (true, _) => self.fates.on_saved(Save::Redundancy),
+            (true, _) => {
+                self.fates.on_saved(Save::Redundancy);
+                self.recovered |= bit;
+            }
             // Overtaken on one and the same path: nothing was lost.
             (false, _) if self.path == Some(path) && behind < 3 => self.fates.on_spurious(),
             (false, true) => self.fates.on_saved(Save::Failover),
             (false, false) => self.fates.on_saved(Save::Repair),
+        }
+    }
+
+    /// A packet that was recovered has come by itself.
+    fn on_overtaken(&mut self, sequence: u64) {
+        let behind = (self.next - 1).saturating_sub(sequence);
+        let bit = 1_u64.checked_shl(behind as u32).unwrap_or(0);
+        if sequence < self.next && self.recovered & bit != 0 {
+            self.recovered &= !bit;
+            self.fates.on_spurious();
+            self.fates.saved[Save::Redundancy as usize] -= 1;
         }
     }
 }
@@ -165,11 +184,18 @@ impl Arrivals {
     }
 
     /// A packet was made whole from parity: to be called for one that [`Arrivals::on_packet`] has not seen.
-    #[allow(dead_code, reason = "for whoever makes packets whole from others")]
     pub(crate) fn on_recovered(&mut self, flow: u16, sequence: u64, size: usize, now: Timestamp) {
         let arrival = self.entry(flow, now);
         let path = arrival.path.unwrap_or_default();
         arrival.on_sequence(sequence, path, size, true, now);
+    }
+
+    /// A packet came that the receiver had already. If it had it by parity, and this is its first transmission, nothing was lost.
+    pub(crate) fn on_duplicate(&mut self, flow: u16, sequence: u64, path: PathId) {
+        let entry = self.entries.get_mut(usize::from(flow)).and_then(Option::as_mut);
+        if let Some(arrival) = entry.filter(|arrival| arrival.path == Some(path)) {
+            arrival.on_overtaken(sequence);
+        }
     }
 
     /// All that has come, with the record that it belongs to.
@@ -227,6 +253,27 @@ mod tests {
         let fates = arrivals.iter().next().unwrap().fates;
         assert_eq!((fates.packets, fates.lost_first, fates.lost), (300, 9, 5));
         assert_eq!(fates.saved, [4, 0, 0]);
+    }
+
+    #[test]
+    fn a_parity_that_was_quicker_than_its_packet_saved_nothing() {
+        let mut arrivals = Arrivals::default();
+        for n in [1, 2, 3] {
+            arrivals.on_packet(1, n, PathId(0), 200, at(n));
+        }
+        arrivals.on_recovered(1, 4, 200, at(4));
+        arrivals.on_packet(1, 5, PathId(0), 200, at(5));
+        arrivals.on_duplicate(1, 4, PathId(1));
+        let fates = arrivals.iter().next().unwrap().fates;
+        assert_eq!(
+            (fates.lost_first, fates.saved),
+            (1, [0, 1, 0]),
+            "what came on another path was sent again"
+        );
+        arrivals.on_duplicate(1, 4, PathId(0));
+        arrivals.on_duplicate(1, 4, PathId(0));
+        let fates = arrivals.iter().next().unwrap().fates;
+        assert_eq!((fates.packets, fates.lost_first, fates.saved), (5, 0, [0, 0, 0]));
     }
 
     #[test]

@@ -64,8 +64,6 @@ pub(crate) struct Fate {
     pub(crate) stream: u32,
     /// A transmission of it was taken for lost.
     pub(crate) lost: bool,
-    /// A copy went out with it.
-    pub(crate) copied: bool,
     /// Why it was sent again, if it was.
     pub(crate) again: Option<Save>,
 }
@@ -73,7 +71,7 @@ pub(crate) struct Fate {
 impl Fate {
     /// Nothing happened yet.
     pub(crate) const fn of(stream: u32) -> Self {
-        Self { stream, lost: false, copied: false, again: None }
+        Self { stream, lost: false, again: None }
     }
 }
 
@@ -250,15 +248,17 @@ impl Streams {
         record.budget = (record.budget + size as f32 * EXTRA).min(EXTRA_MOST);
     }
 
-    /// Takes `bytes` of protection out of a flow's budget; false if there are not so many in it.
-    pub(crate) fn spend(&mut self, index: u32, bytes: usize) -> bool {
-        let Some(record) = self.records.get_mut(index as usize) else { return false };
-        let enough = record.budget >= bytes as f32;
-        if enough {
+    /// Whether a flow's budget has `bytes` of protection in it.
+    pub(crate) fn affords(&self, index: u32, bytes: usize) -> bool {
+        self.records.get(index as usize).is_some_and(|record| record.budget >= bytes as f32)
+    }
+
+    /// Takes `bytes` of protection out of a flow's budget, which may end up below zero by what could not be foreseen.
+    pub(crate) fn spend(&mut self, index: u32, bytes: usize) {
+        if let Some(record) = self.records.get_mut(index as usize) {
             record.budget -= bytes as f32;
             record.sent.extra_bytes += bytes as u64;
         }
-        enough
     }
 
     /// Bytes were sent to protect a flow, budget or not.
@@ -283,7 +283,6 @@ impl Streams {
     }
 
     /// A flow's loss by the first transmission and after all, lately, as this end's sending knows it: what its protection goes by.
-    #[allow(dead_code, reason = "for whoever protects a flow")]
     pub(crate) fn recent_loss(&self, index: u32) -> (f64, f64) {
         self.records.get(index as usize).map(|record| record.sent.recent_loss()).unwrap_or_default()
     }

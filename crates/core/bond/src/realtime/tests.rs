@@ -371,7 +371,10 @@ fn protection_keeps_to_its_budget() {
         let now = Timestamp::from_millis(n);
         lab.streams.on_sent(lab.stream, 128, now, bondwire_units::PathId(0), now);
         sent += 128;
-        extra += if lab.streams.spend(lab.stream, 128) { 128 } else { 0 };
+        if lab.streams.affords(lab.stream, 128) {
+            lab.streams.spend(lab.stream, 128);
+            extra += 128;
+        }
     }
     assert!(extra * 10 <= sent * 4 && extra * 10 >= sent * 3, "{extra} of {sent}");
     lab.streams.upkeep(Bitrate::ZERO, false, Mode::Streaming, Timestamp::ZERO + Duration::from_secs(60));

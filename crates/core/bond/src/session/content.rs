@@ -36,14 +36,36 @@ pub(crate) enum Item {
     Control(Control),
 }
 
+impl Item {
+    /// The stored packet that it is a part of.
+    pub(crate) fn stored(self) -> Option<StoreId> {
+        match self {
+            Self::Data(id) | Self::Fragment(id, ..) => Some(id),
+            Self::Control(_) => None,
+        }
+    }
+}
+
+/// Which parities cover a packet, if its path is protected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Cover {
+    /// None.
+    #[default]
+    None,
+    /// Those of the path itself.
+    Ordered,
+    /// Those that real-time flows pay for: the flow of this record.
+    RealTime(u32),
+}
+
 /// The items of one packet.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Content {
     items: [Option<Item>; MAX_ITEMS],
     /// The packet's number on its path.
     pub(crate) number: u64,
-    /// Whether the packet is covered by parities.
-    pub(crate) is_protected: bool,
+    /// Which parities cover the packet.
+    pub(crate) cover: Cover,
 }
 
 impl Content {
@@ -58,9 +80,9 @@ impl Content {
         }
     }
 
-    /// One item alone.
-    pub(crate) fn of(item: Item) -> Self {
-        let mut content = Self { is_protected: !matches!(item, Item::Control(_)), ..Self::default() };
+    /// One item alone, covered by these parities.
+    pub(crate) fn of(item: Item, cover: Cover) -> Self {
+        let mut content = Self { cover, ..Self::default() };
         content.add(item);
         content
     }

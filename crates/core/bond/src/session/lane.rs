@@ -1,6 +1,7 @@
 //! A path of a session with what the bond keeps beside it: where it leads, whether that is proven, and what waits to be sent on it.
 
 use super::content::Content;
+use super::cross::CrossGuard;
 use super::parity::{Guard, Solver};
 use super::priority::Tier;
 use super::realtime::Room;
@@ -102,6 +103,8 @@ pub(crate) struct Lane {
     pub(crate) copies: VecDeque<Copy>,
     pub(crate) demotion: Demotion,
     pub(crate) guard: Guard,
+    /// Only where real-time flows lose packets.
+    pub(crate) cross: Option<Box<CrossGuard>>,
     /// Only where the peer sends parities.
     pub(crate) solver: Option<Box<Solver>>,
     pub(crate) state: PathState,
@@ -164,6 +167,7 @@ impl Lane {
                 active: false,
             },
             guard: Guard::default(),
+            cross: None,
             solver: None,
             state: PathState::Probing,
             tx: Meter::default(),

@@ -8,6 +8,7 @@
 //! packets, half for packets held for order.
 
 mod content;
+mod cross;
 mod lane;
 mod parity;
 mod priority;

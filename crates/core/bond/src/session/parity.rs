@@ -1,4 +1,4 @@
-//! Protects what ordered flows send on a path that loses packets: parities, from which the receiver finds what was lost without a round
+//! Protects what ordered flows send on a path that loses packets (for real-time ones see `cross`): parities, from which the receiver finds what was lost without a round
 //! trip (docs/protocol.md, section 8; the code is in `bondwire-fec`).
 //!
 //! A repair takes a round trip, and everything behind it in its flow waits. At one percent of loss and some thousand packets a second
@@ -10,10 +10,12 @@
 //!
 //! Bounds: [`MAX_DEFERRED`] contents wait for their parity; a solver keeps what its decoder keeps, and [`MAX_REPORTS`] numbers to report.
 
-use super::content::Content;
+use super::content::{Content, Cover, Item};
+use super::cross::{CrossGuard, LEAST_LOSS as LEAST_FLOW_LOSS};
 use super::lane::Lane;
 use super::send::Draft;
 use super::{Delivery, Session};
+use crate::realtime::Streams;
 use crate::types::{DatagramBatch, DropReason};
 use bondwire_fec::{Decoder, Encoder, Parity, ParityRef};
 use bondwire_units::{PathId, Timestamp};
@@ -52,7 +54,8 @@ const UNUSED: Duration = Duration::from_secs(10);
 /// The sending end of a protected path.
 #[derive(Debug)]
 pub(crate) struct Guard {
-    encoder: Encoder,
+    /// None until the path needs protection.
+    encoder: Option<Box<Encoder>>,
     /// The highest loss seen, fading.
     loss: f64,
     /// Packets per parity at present; none while the path needs no protection.
@@ -69,7 +72,7 @@ pub(crate) struct Guard {
 impl Default for Guard {
     fn default() -> Self {
         Self {
-            encoder: Encoder::new(OVERLAP),
+            encoder: None,
             loss: 0.0,
             spacing: None,
             since: None,
@@ -86,6 +89,9 @@ impl Guard {
         self.loss = loss.max(self.loss * FADE);
         let ratio = (self.loss * PER_LOSS + BASE).min(MOST);
         self.spacing = (self.loss >= LEAST_LOSS).then_some((1.0 / ratio) as usize);
+        if !self.is_active() {
+            self.encoder = None;
+        }
     }
 
     /// Whether the path is protected now.
@@ -95,7 +101,11 @@ impl Guard {
 
     /// A packet with content of ordered flows is sent.
     pub(super) fn on_sent(&mut self, number: u64, plaintext: &[u8], now: Timestamp) {
-        if self.is_active() && self.encoder.add(number, plaintext) {
+        if !self.is_active() {
+            return;
+        }
+        let encoder = self.encoder.get_or_insert_with(|| Box::new(Encoder::new(OVERLAP)));
+        if encoder.add(number, plaintext) {
             self.since.get_or_insert(now);
             self.newest = number;
         }
@@ -103,7 +113,8 @@ impl Guard {
 
     /// Whether a parity is due because enough was sent.
     pub(super) fn is_due(&self) -> bool {
-        self.spacing.is_some_and(|spacing| self.encoder.covered() >= spacing)
+        let covered = self.encoder.as_ref().map_or(0, |encoder| encoder.covered());
+        self.spacing.is_some_and(|spacing| covered >= spacing)
     }
 
     /// When the packets sent so far get a parity though they are few, if nothing follows them.
@@ -118,7 +129,7 @@ impl Guard {
             self.sent.pop_front();
         }
         self.sent.push_back((self.newest, now));
-        self.encoder.take_parity()
+        self.encoder.as_mut()?.take_parity()
     }
 
     /// Lets a lost packet wait for its parity. False if there is no use in it.
@@ -240,9 +251,24 @@ impl Session {
 
     fn send_parity(&mut self, index: usize, out: &mut DatagramBatch, now: Timestamp) {
         let Some(parity) = self.lanes[index].guard.take(now) else { return };
+        self.write_parity(index, index, &parity, out, now);
+        if let Some(encoder) = &mut self.lanes[index].guard.encoder {
+            encoder.give_back(parity.symbol);
+        }
+    }
+
+    /// Sends a parity over the packets of the path `index`, on the path `carrier`.
+    pub(super) fn write_parity(
+        &mut self,
+        index: usize,
+        carrier: usize,
+        parity: &Parity,
+        out: &mut DatagramBatch,
+        now: Timestamp,
+    ) {
         let path = self.lanes[index].id;
         let mask = parity.mask.as_bytes();
-        let room = self.room(index);
+        let room = self.room(carrier);
         let fits = room.saturating_sub(PARITY_HEADER + mask.len());
         let frame = |part, mask, symbol| ParityFrame {
             path,
@@ -259,20 +285,29 @@ impl Session {
             [Some(frame(ParityPart::First, mask, head)), Some(frame(ParityPart::Second, &[], tail))]
         };
         for part in parts.iter().flatten() {
-            self.send_packet(index, room, out, now, |_, w| {
+            self.send_packet(carrier, room, out, now, |_, w| {
                 w.parity(part).then_some((true, Content::default()))
             });
         }
         self.counters.parities += 1;
-        self.lanes[index].guard.encoder.give_back(parity.symbol);
     }
 
     /// A packet of a path is lost: its content is sent again, at once or if no parity brings it back.
     pub(super) fn on_lost_on(&mut self, index: usize, content: Content, now: Timestamp) {
         let lane = &mut self.lanes[index];
-        let rtt = lane.path.rtt();
-        let slack = rtt.variation().clamp(Duration::from_millis(2), Duration::from_millis(20));
-        let deferred = content.is_protected && lane.guard.defer(content, rtt.smoothed() + slack, now);
+        let deferred = match content.cover {
+            Cover::None => false,
+            Cover::Ordered => {
+                let answer = lane.answer_time();
+                lane.guard.defer(content, answer, now)
+            }
+            Cover::RealTime(_) => {
+                if content.items().any(|item| self.store.on_recovered_lost(item.stored(), &mut self.pool)) {
+                    return;
+                }
+                lane.cross.as_mut().is_some_and(|cross| cross.defer(content, now))
+            }
+        };
         if !deferred {
             self.on_lost(content);
         }
@@ -283,6 +318,9 @@ impl Session {
         while let Some(content) = self.lanes[index].guard.take_overdue(now) {
             self.on_lost(content);
         }
+        while let Some(content) = self.lanes[index].cross.as_mut().and_then(|cross| cross.take_overdue(now)) {
+            self.on_lost(content);
+        }
     }
 
     /// The peer has found packets without their being sent again (docs/protocol.md, FEC-3).
@@ -291,9 +329,27 @@ impl Session {
         for number in recovered.numbers() {
             let lane = &mut self.lanes[index];
             let number = expand_packet_number(number, lane.path.next_number());
-            let content = lane.guard.take_deferred(number).or_else(|| lane.path.content_of(number).copied());
-            if let Some(content) = content {
-                self.on_acked(content);
+            let urgent = lane.cross.as_mut().and_then(|cross| cross.take_deferred(number));
+            let lost = urgent.is_some();
+            let content = urgent
+                .or_else(|| lane.guard.take_deferred(number))
+                .or_else(|| lane.path.content_of(number).copied());
+            match content {
+                Some(content) if matches!(content.cover, Cover::RealTime(_)) => {
+                    self.on_recovered(content, lost)
+                }
+                Some(content) => self.on_acked(content),
+                None => {}
+            }
+        }
+    }
+
+    /// A real-time packet reached the peer by its parity; whether it was lost is known, or will be.
+    fn on_recovered(&mut self, content: Content, lost: bool) {
+        for item in content.items() {
+            match item {
+                Item::Data(id) => self.store.on_recovered(id, lost, &mut self.pool),
+                Item::Fragment(..) | Item::Control(_) => return self.on_acked(content),
             }
         }
     }
@@ -319,7 +375,7 @@ impl Session {
                 for frame in Frames::new(&plain) {
                     // Nothing else is ever covered: what is found so was not sealed by itself (docs/protocol.md, FEC-2).
                     match frame {
-                        Ok(Frame::Data(data)) => self.handle_data(path, &data, delivery, now),
+                        Ok(Frame::Data(data)) => self.handle_data(path, &data, true, delivery, now),
                         _ => self.counters.drops.count(DropReason::Malformed),
                     }
                 }
@@ -334,9 +390,23 @@ impl Session {
     }
 
     /// Adds a packet to the parities of its path.
-    pub(super) fn protect(lane: &mut Lane, number: u64, draft: &Draft, plain: &[u8], now: Timestamp) {
-        if draft.content.is_protected {
-            lane.guard.on_sent(number, plain, now);
+    pub(super) fn protect(
+        lane: &mut Lane,
+        streams: &Streams,
+        number: u64,
+        draft: &Draft,
+        plain: &[u8],
+        now: Timestamp,
+    ) {
+        match draft.content.cover {
+            Cover::None => {}
+            Cover::Ordered => lane.guard.on_sent(number, plain, now),
+            Cover::RealTime(stream) => {
+                if lane.guard.is_active() || streams.recent_loss(stream).0 >= LEAST_FLOW_LOSS {
+                    let cross = lane.cross.get_or_insert_with(|| Box::new(CrossGuard::new(now)));
+                    cross.on_sent(number, plain, stream, now);
+                }
+            }
         }
     }
 }

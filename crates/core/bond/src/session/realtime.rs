@@ -2,8 +2,8 @@
 //!
 //! A real-time packet takes the preferred path (`realtime::preference`), whatever the pacer says, and is kept for a short time: if its path
 //! turns suspect it goes out again at once over another one, and if it is lost it is sent again while that can still be of use. Nothing
-//! waits for it at the other end. Where nothing else waits and the path loses packets, a copy goes over a path with room, within the
-//! flow's budget. While such flows run, bulk leaves a little of the preferred path's rate unused ([`Room`]).
+//! waits for it at the other end. Where the path loses packets, parities go over another one, within the
+//! flow's budget (`cross`). While such flows run, bulk leaves a little of the preferred path's rate unused ([`Room`]).
 
 use super::content::Control;
 use super::lane::Outgoing;
@@ -31,8 +31,6 @@ const STICKY: i64 = 10_000;
 const MAX_DEFERRED: usize = 64;
 /// With so many control frames waiting no more flows are announced.
 const MAX_CONTROL: usize = 1_024;
-/// Loss from which on copies of real-time packets are of use.
-const COPY_LOSS: f64 = 0.002;
 /// Loss from which on a path holds down a transfer that is not repaired: at 25 ms and 0.1 % CUBIC gets some 20 Mbit/s.
 const LOSSY: f64 = 0.001;
 /// What bulk leaves of the preferred path's rate: one part in so many.
@@ -172,28 +170,7 @@ impl Session {
             self.queue_copies(index, &outgoing, now);
         }
         self.send_outgoing(index, outgoing, out, now);
-        if self.mode == Mode::Streaming
-            && self.ingress.bytes() == 0
-            && let Some(other) = self.pick_copy(index, now)
-            && self.streams.spend(stream, size)
-        {
-            self.send_stored(other, id, out, now);
-            self.counters.copies += 1;
-            if let Some(stored) = self.store.get_mut(id) {
-                stored.fate.copied = true;
-            }
-        }
-    }
-
-    /// A path with nothing better to do, for a copy of a packet that left on a path that loses some.
-    fn pick_copy(&self, first: usize, now: Timestamp) -> Option<usize> {
-        if self.lanes[first].path.loss() < COPY_LOSS {
-            return None;
-        }
-        self.usable()
-            .filter(|(index, lane)| *index != first && lane.path.send_budget(now) > 0)
-            .min_by_key(|(_, lane)| lane.path.arrival_after(0, now))
-            .map(|(index, _)| index)
+        self.send_cross_parities(out, now);
     }
 
     /// Lets a packet be sent again, with its likes.

@@ -168,7 +168,7 @@ impl Session {
                 Frame::Recovered(recovered) => self.handle_recovered(&recovered),
                 Frame::LinkPolicy(policy) => self.handle_link_policy(policy, now),
                 Frame::FlowClass(flow) => self.handle_flow_class(&flow, now),
-                Frame::Data(data) => self.handle_data(arrived_on, &data, delivery, now),
+                Frame::Data(data) => self.handle_data(arrived_on, &data, false, delivery, now),
             }
         }
         eliciting
@@ -337,6 +337,7 @@ impl Session {
         &mut self,
         arrived_on: PathId,
         data: &Data<'_>,
+        recovered: bool,
         delivery: &mut Delivery<'_>,
         now: Timestamp,
     ) {
@@ -371,8 +372,13 @@ impl Session {
             }
             return;
         }
-        if is_datagram(packet) && self.order.wants(tag) {
-            self.on_arrival(tag, packet, arrived_on, now);
+        if is_datagram(packet) {
+            match (self.order.wants(tag), recovered) {
+                (true, false) => self.on_arrival(tag, packet, arrived_on, now),
+                (true, true) => self.arrivals.on_recovered(tag.flow, sequence, packet.len(), now),
+                (false, false) => self.arrivals.on_duplicate(tag.flow, sequence, arrived_on),
+                (false, true) => {}
+            }
         }
         let mut outlet = Outlet { batch: delivery.batch, smoother: &mut self.smoother, now };
         self.order.handle_packet(tag, packet, &mut outlet, &mut self.pool, now);

@@ -3,9 +3,10 @@
 //! In order of urgency: what belongs to one path alone (challenges, their answers, probes), control frames and keys, repairs, fresh data
 //! and its copies, acknowledgements that found no packet to ride on.
 
-use super::content::{Content, Control, Item, MAX_ITEMS};
+use super::content::{Content, Control, Cover, Item, MAX_ITEMS};
 use super::lane::{COPY_WAIT, Copy, Outgoing, overhead};
 use super::{Lane, Role, Session, SessionEvent};
+use crate::realtime::NO_STREAM;
 use crate::reassembly::FRAGMENT_LEN;
 use crate::types::{DatagramBatch, Route};
 use bondwire_packet::FlowClass;
@@ -54,6 +55,7 @@ impl Session {
         while out.len() < end && self.send_repair(out, now) {}
         self.send_copies(out, end, now);
         while out.len() < end && self.send_fresh(out, now) {}
+        self.send_cross_parities(out, now);
         if self.ingress.bytes() == 0 && self.repairs.is_empty() {
             self.send_tail_parities(out, now);
         }
@@ -104,7 +106,7 @@ impl Session {
         .encode();
         buffer[..HEADER_LEN].copy_from_slice(&header);
         let (plain, rest) = buffer[HEADER_LEN..].split_at_mut(draft.len);
-        Self::protect(lane, number, &draft, plain, now);
+        Self::protect(lane, &self.streams, number, &draft, plain, now);
         let tag = self.keys.seal_in_place(lane.id, number, &header, plain);
         rest[..TAG_LEN].copy_from_slice(&tag);
         if self.keys.worn_out() {
@@ -300,6 +302,13 @@ impl Session {
         let Some(stored) = self.store.get_mut(id) else { return };
         let (flow, sequence, len) = (stored.flow, stored.sequence, stored.bytes.len());
         let ordered = stored.ordered;
+        let first = stored.copies == 0 && !stored.fate.lost && stored.fate.stream != NO_STREAM;
+        let cover = match ordered {
+            true => Cover::Ordered,
+            // What protects real-time packets is not protected itself.
+            false if first && self.mode != Mode::Redundant => Cover::RealTime(stored.fate.stream),
+            false => Cover::None,
+        };
         let whole = len + DATA_HEADER_MIN <= self.room(index);
         let count = if whole { 1 } else { len.div_ceil(FRAGMENT_LEN) };
         for part in 0..count {
@@ -317,7 +326,8 @@ impl Session {
                 } else {
                     &stored.bytes[part * FRAGMENT_LEN..len.min((part + 1) * FRAGMENT_LEN)]
                 };
-                write_data(w, flow, sequence, ordered, fragment, piece).then_some((true, Content::of(item)))
+                write_data(w, flow, sequence, ordered, fragment, piece)
+                    .then_some((true, Content::of(item, cover)))
             });
             if sent && let Some(stored) = self.store.get_mut(id) {
                 stored.copies += 1;

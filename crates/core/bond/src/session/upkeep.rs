@@ -80,6 +80,8 @@ impl Session {
             let parity =
                 lane.guard.poll_deadline().map(|at| Deadline::new(at, "a parity that has not helped"));
             next = Deadline::earliest(next, parity);
+            let cross = lane.cross.as_ref().and_then(|cross| cross.poll_deadline());
+            next = Deadline::earliest(next, cross.map(|at| Deadline::new(at, "a real-time parity")));
             let quiet = self.ingress.bytes() == 0 && self.repairs.is_empty();
             if quiet
                 && lane.is_active()
@@ -164,6 +166,9 @@ impl Session {
             self.judge(index, now);
             let lane = &mut self.lanes[index];
             lane.guard.set_loss(if self.mode == Mode::Redundant { 0.0 } else { lane.path.own_loss() });
+            if lane.cross.as_ref().is_some_and(|cross| cross.is_unused(now)) {
+                lane.cross = None;
+            }
             if lane.solver.as_ref().is_some_and(|solver| solver.is_unused(now)) {
                 lane.solver = None;
             }
