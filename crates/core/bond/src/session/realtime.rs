@@ -33,6 +33,10 @@ const MAX_DEFERRED: usize = 8;
 const LOSSY: f64 = 0.001;
 /// What bulk leaves of the preferred path's rate: one part in so many.
 const ROOM: u32 = 20;
+/// A queue on the preferred path, beyond what its delay varies by, in microseconds, from which on bulk takes other paths until it has drained...
+const FULL: i64 = 15_000;
+/// ...for so long at most: what has not drained by then is not ours.
+const FULL_MOST: Duration = Duration::from_secs(1);
 /// Credit of the room, as the pacer's.
 const ROOM_CREDIT: Duration = Duration::from_millis(1);
 
@@ -41,12 +45,19 @@ const ROOM_CREDIT: Duration = Duration::from_millis(1);
 pub(crate) struct Room {
     kept: bool,
     next: Timestamp,
+    /// Since when a queue stands.
+    full_since: Option<Timestamp>,
 }
 
 impl Room {
     /// Whether room is to be kept from now on.
     pub(crate) fn keep(&mut self, kept: bool) {
         self.kept = kept;
+    }
+
+    /// Whether a queue stands on the path, as looked at every now and then.
+    fn set_full(&mut self, full: bool, now: Timestamp) {
+        self.full_since = self.full_since.filter(|_| full).or(full.then_some(now));
     }
 
     /// A packet of `size` bytes leaves on a path that is paced at `rate`.
@@ -262,7 +273,9 @@ impl Session {
         self.real_time = self.streams.is_needed(now);
         for index in 0..self.lanes.len() {
             let kept = self.carries_real_time(index);
-            self.lanes[index].room.keep(kept);
+            let lane = &mut self.lanes[index];
+            lane.room.keep(kept);
+            lane.room.set_full(lane.has_queue(), now);
         }
         while let Some((fate, arrived)) = self.store.poll_fate() {
             self.streams.on_fate(fate, arrived);
@@ -283,6 +296,19 @@ impl Session {
             Some((lane.route.link, lane.path.rtt().smoothed() / 2, variation))
         };
         self.streams.status(&self.arrivals, path, now)
+    }
+}
+
+impl Lane {
+    /// Whether bulk has to leave this path alone, so that its queue drains for the real-time flows: above all when a transfer begins, and overshoots.
+    pub(super) fn is_full(&self, now: Timestamp) -> bool {
+        let ours = self.room.full_since.is_none_or(|since| now.since(since) < FULL_MOST);
+        self.room.kept && ours && self.has_queue()
+    }
+
+    fn has_queue(&self) -> bool {
+        let delay = self.path.one_way_delay();
+        delay.is_measured() && delay.smoothed() - delay.base() > FULL + delay.variation()
     }
 }
 
