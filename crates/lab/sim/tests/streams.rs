@@ -95,7 +95,8 @@ fn best_p99(scenario: &Scenario, direction: Direction) -> f64 {
 }
 
 /// The streams of the target row on `event` beside a download, over several seeds: loss at most 0.1 %, p99 of the delay at most the best link's
-/// and 20 ms, 40 % of extra bytes. The first seconds of the download, in which it fills every queue, are left out.
+/// and 20 ms, 40 % of extra bytes. With the first seconds of the download, in which it
+/// overshoots, the p99 is up to 30 ms above the best link's.
 #[test]
 fn streams_lose_nothing_and_are_mended_by_parity_on_lossy_links() {
     for (direction, seed) in
@@ -121,6 +122,7 @@ fn streams_lose_nothing_and_are_mended_by_parity_on_lossy_links() {
             let tardy = late(&world, flow, 10_000, 35_000, rate, best + 20.0);
             assert!(tardy <= 0.002, "{direction:?} seed {seed} {rate}/s: {tardy}");
             let (_, early, lost) = delays(&world, flow, 5_000, 35_000, rate);
+            assert!(early <= best + 30.0, "{direction:?} seed {seed} {rate}/s: {early} ms");
             println!(
                 "  {tardy:.4} later than that; with the download's start: p99 {early:.1}, lost {lost:.5}"
             );

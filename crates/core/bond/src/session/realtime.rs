@@ -318,3 +318,21 @@ fn score_of(lane: &Lane) -> i64 {
     let smoothed = if delay.is_measured() { delay.smoothed() } else { half };
     score(smoothed, delay.variation(), lane.path.loss())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_is_timed_from_when_it_was_first_seen() {
+        let mut room = Room::default();
+        let at = Timestamp::from_millis;
+        room.set_full(true, at(50));
+        room.set_full(true, at(100));
+        assert_eq!(room.full_since, Some(at(50)));
+        room.set_full(false, at(150));
+        assert_eq!(room.full_since, None);
+        room.set_full(true, at(200));
+        assert_eq!(room.full_since, Some(at(200)));
+    }
+}
