@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_millis(15);
 const SLACK: Duration = Duration::from_millis(4);
 /// Loss of a flow, lately, from which on it is protected whatever its path shows.
 pub(super) const LEAST_LOSS: f64 = 0.000_5;
-/// What the mask takes, as a rule.
+/// What the mask takes, as a rule, in bytes.
 const MASK: usize = 8;
 /// Parities that are remembered, to know when one that covers a lost packet will have been heard of.
 const REMEMBERED: usize = 16;

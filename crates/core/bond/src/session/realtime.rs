@@ -35,6 +35,10 @@ const MAX_CONTROL: usize = 1_024;
 const LOSSY: f64 = 0.001;
 /// What bulk leaves of the preferred path's rate: one part in so many.
 const ROOM: u32 = 20;
+/// A queue on the preferred path, beyond what its delay varies by, in microseconds, from which on bulk takes other paths until it has drained...
+const FULL: i64 = 15_000;
+/// ...for so long at most: what has not drained by then is not ours.
+const FULL_MOST: Duration = Duration::from_secs(1);
 /// Credit of the room, as the pacer's.
 const ROOM_CREDIT: Duration = Duration::from_millis(1);
 /// For how long bulk stays off a path at most after real-time packets took more than its rate.
@@ -45,6 +49,8 @@ const ROOM_DEBT: Duration = Duration::from_millis(50);
 pub(crate) struct Room {
     kept: bool,
     next: Timestamp,
+    /// Since when a queue stands.
+    full_since: Option<Timestamp>,
 }
 
 impl Room {
@@ -54,6 +60,11 @@ impl Room {
         if !kept {
             self.next = Timestamp::ZERO;
         }
+    }
+
+    /// Whether a queue stands on the path, as looked at every now and then.
+    fn set_full(&mut self, full: bool, now: Timestamp) {
+        self.full_since = self.full_since.filter(|_| full).or(full.then_some(now));
     }
 
     /// A packet of `size` bytes leaves on a path that is paced at `rate`.
@@ -272,7 +283,9 @@ impl Session {
         self.real_time = self.streams.is_needed(now);
         for index in 0..self.lanes.len() {
             let kept = self.carries_real_time(index);
-            self.lanes[index].room.keep(kept);
+            let lane = &mut self.lanes[index];
+            lane.room.keep(kept);
+            lane.room.set_full(lane.has_queue(), now);
         }
         while let Some((fate, arrived)) = self.store.poll_fate() {
             self.streams.on_fate(fate, arrived);
@@ -298,9 +311,40 @@ impl Session {
     }
 }
 
+impl Lane {
+    /// Whether bulk has to leave this path alone, so that its queue drains for the real-time flows: above all when a transfer begins, and overshoots.
+    pub(super) fn is_full(&self, now: Timestamp) -> bool {
+        let ours = self.room.full_since.is_none_or(|since| now.since(since) < FULL_MOST);
+        self.room.kept && ours && self.has_queue()
+    }
+
+    fn has_queue(&self) -> bool {
+        let delay = self.path.one_way_delay();
+        delay.is_measured() && delay.smoothed() - delay.base() > FULL + delay.variation()
+    }
+}
+
 fn score_of(lane: &Lane) -> i64 {
     let delay = lane.path.one_way_delay();
     let half = (lane.path.rtt().smoothed() / 2).as_micros() as i64;
     let smoothed = if delay.is_measured() { delay.smoothed() } else { half };
     score(smoothed, delay.variation(), lane.path.loss())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_is_timed_from_when_it_was_first_seen() {
+        let mut room = Room::default();
+        let at = Timestamp::from_millis;
+        room.set_full(true, at(50));
+        room.set_full(true, at(100));
+        assert_eq!(room.full_since, Some(at(50)));
+        room.set_full(false, at(150));
+        assert_eq!(room.full_since, None);
+        room.set_full(true, at(200));
+        assert_eq!(room.full_since, Some(at(200)));
+    }
 }

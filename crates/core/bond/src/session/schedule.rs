@@ -62,7 +62,9 @@ impl Session {
     pub(super) fn pick_bulk(&self, size: usize, demand: usize, now: Timestamp) -> Option<usize> {
         let (index, candidate) = self
             .usable()
-            .filter(|(_, lane)| lane.path.send_budget(now) > 0 && lane.room.is_open(now))
+            .filter(|(_, lane)| {
+                lane.path.send_budget(now) > 0 && lane.room.is_open(now) && !lane.is_full(now)
+            })
             .min_by_key(|(_, lane)| (lane.tier, lane.path.arrival_after(size, now)))?;
         if !self.may_take(candidate) {
             return None;
