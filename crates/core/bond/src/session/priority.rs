@@ -175,7 +175,9 @@ impl Session {
             return;
         }
         let capacity = self.first_tier_rate();
-        let wait = capacity.time_for(ByteCount::from(self.ingress.bytes()));
+        let queued = self.ingress.bytes();
+        // Nothing takes no time, even at a rate that is not known yet.
+        let wait = if queued == 0 { Duration::ZERO } else { capacity.time_for(ByteCount::from(queued)) };
         if self.spill.open {
             let (mut all, mut over) = (Bitrate::ZERO, Bitrate::ZERO);
             for lane in &mut self.lanes {
