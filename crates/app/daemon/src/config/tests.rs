@@ -78,11 +78,11 @@ fn wrong_values_have_a_place_too() {
         ("[server]\nendpoints = [\"nowhere\"]", "line 2, column 13", "HOST:PORT"),
         ("mode = ", "line 1, column 8", ""),
         ("default_route = \"yes\"", "line 1, column 17", "boolean"),
-        ("[streams]\nrules = [{ port = 0, class = \"bulk\" }]", "line 2, column 10", "`0` is no port"),
-        ("[streams]\nrules = [{ dscp = \"AF51\", class = \"bulk\" }]", "line 2, column 10", "is no DSCP"),
+        ("[streams]\nrules = [{ port = 0, class = \"bulk\" }]", "line 2, column 9", "`0` is no port"),
+        ("[streams]\nrules = [{ dscp = \"AF51\", class = \"bulk\" }]", "line 2, column 9", "is no DSCP"),
         (
             "[streams]\nrules = [{ remote = \"10.0.0.0/33\", class = \"bulk\" }]",
-            "line 2, column 10",
+            "line 2, column 9",
             "neither an address",
         ),
         (

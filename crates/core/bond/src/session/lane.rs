@@ -77,8 +77,8 @@ pub(crate) struct Demotion {
     pub(crate) window: (Timestamp, u64, u64),
     /// A queue stood in this window.
     pub(crate) queued: bool,
-    /// The last window lost too much, and not to a queue.
-    pub(crate) bad: bool,
+    /// Windows in a row that lost too much, and not to a queue.
+    pub(crate) bad: u32,
     pub(crate) until: Timestamp,
     pub(crate) span: Duration,
     pub(crate) active: bool,
@@ -161,7 +161,7 @@ impl Lane {
             demotion: Demotion {
                 window: (now, 0, 0),
                 queued: false,
-                bad: false,
+                bad: 0,
                 until: Timestamp::ZERO,
                 span: Duration::from_secs(5),
                 active: false,

@@ -60,11 +60,11 @@ impl Session {
 
     /// The path for the next packet of a flow that had up to `demand` bytes waiting lately; none if it is better to wait.
     pub(super) fn pick_bulk(&self, size: usize, demand: usize, now: Timestamp) -> Option<usize> {
+        let has_room =
+            |lane: &Lane| lane.path.send_budget(now) > 0 && lane.room.is_open(now) && !lane.is_full(now);
         let (index, candidate) = self
             .usable()
-            .filter(|(_, lane)| {
-                lane.path.send_budget(now) > 0 && lane.room.is_open(now) && !lane.is_full(now)
-            })
+            .filter(|(_, lane)| has_room(lane))
             .min_by_key(|(_, lane)| (lane.tier, lane.path.arrival_after(size, now)))?;
         if !self.may_take(candidate) {
             return None;
@@ -88,7 +88,7 @@ impl Session {
         }
         // Too early for this one; but a quicker one that has room takes it, though it has a queue of its own.
         self.usable()
-            .filter(|(_, lane)| quicker(lane) && lane.path.send_budget(now) > 0 && lane.room.is_open(now))
+            .filter(|(_, lane)| quicker(lane) && has_room(lane))
             .min_by_key(|(_, lane)| lane.path.arrival_after(size, now))
             .map(|(index, _)| index)
     }

@@ -16,7 +16,8 @@ const UPKEEP: Duration = Duration::from_millis(50);
 /// Loss above which a path slows the others down more than it carries, where there are others: each loss there is
 /// repaired elsewhere a round trip later, and ordered flows wait for it.
 const POISON_LOSS: f64 = 0.15;
-/// Within a window of so long and so many packets, during which no queue stood: a burst that overflows a queue is no poison.
+/// In so many windows in a row, each of so long and so many packets, during which no queue stood: a burst that overflows a queue is no poison.
+const BAD_WINDOWS: u32 = 2;
 const WINDOW: Duration = Duration::from_millis(200);
 const WINDOW_PACKETS: u64 = 30;
 const NO_QUEUE: Duration = Duration::from_millis(25);
@@ -197,7 +198,7 @@ impl Session {
         // A path that is tried again gets time to show what it loses now.
         let settled = now.since(lane.demotion.until) >= TRIAL;
         lane.count_losses(now);
-        let poisoned = lane.demotion.bad && lane.path.own_loss() > POISON_LOSS;
+        let poisoned = lane.demotion.bad >= BAD_WINDOWS && lane.path.own_loss() > POISON_LOSS;
         if settled && lane.is_active() && others && poisoned {
             let relapse = now.since(lane.demotion.until) < DEMOTION_LONGEST;
             let span = if relapse { lane.demotion.span * 2 } else { DEMOTION_FIRST };
@@ -302,7 +303,7 @@ impl Lane {
             return;
         }
         let high = lost.saturating_sub(lost_before) as f64 > POISON_LOSS * packets as f64;
-        self.demotion.bad = high && !self.demotion.queued;
+        self.demotion.bad = if high && !self.demotion.queued { self.demotion.bad + 1 } else { 0 };
         self.demotion.queued = false;
         self.demotion.window = (now, sent, lost);
     }
