@@ -244,11 +244,15 @@ impl Session {
 
     /// A path is in doubt: the others take over what it carried.
     fn on_fall(&mut self, index: usize, now: Timestamp) {
-        self.patient_until = now + PATIENT;
-        self.ingress.set_params(self.codel_params(now));
         let gone = self.lanes[index].path.delivery_rate();
         let rest: Bitrate =
             self.lanes.iter().filter(|lane| lane.is_active()).map(|lane| lane.path.delivery_rate()).sum();
+        // A thin link that comes and goes is no reason to let queues grow.
+        if gone.as_bps() < rest.as_bps() / 4 {
+            return;
+        }
+        self.patient_until = now + PATIENT;
+        self.ingress.set_params(self.codel_params(now));
         if gone < rest {
             return;
         }
