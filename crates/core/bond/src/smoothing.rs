@@ -32,8 +32,8 @@ const SMALL: usize = 40 + 60;
 
 #[derive(Debug)]
 struct Track {
-    /// The flow's floor, from its first packet to its last: one that moves is itself a round trip that grows.
-    floor: Duration,
+    /// The flow's floor, from its first acknowledgement to its last: one that moves is itself a round trip that grows.
+    floor: Option<Duration>,
     /// Sequence numbers, and when the segments that began with them entered the bond; both rise.
     marks: VecDeque<(u32, Timestamp)>,
     /// When the newest acknowledgement was, or will be, let go.
@@ -44,7 +44,8 @@ struct Track {
 /// What is noted of the flows, and what is held back.
 #[derive(Debug, Default)]
 pub(crate) struct Smoother {
-    floor: Duration,
+    /// None as long as the paths are not all measured: a flow that begins meanwhile is followed, and has its floor when its first data is acknowledged.
+    floor: Option<Duration>,
     flows: HashMap<FlowKey, Track>,
     held: BTreeMap<(Timestamp, u64), Vec<u8>>,
     count: u64,
@@ -68,10 +69,10 @@ impl Deliver for Outlet<'_> {
 }
 
 impl Smoother {
-    /// Sets the round trip below which no acknowledgement is let go; zero switches this off.
-    pub(crate) fn set_floor(&mut self, floor: Duration, now: Timestamp) {
+    /// Sets the round trip below which no acknowledgement is let go; zero switches this off, none says that it is not known yet.
+    pub(crate) fn set_floor(&mut self, floor: Option<Duration>, now: Timestamp) {
         self.floor = floor;
-        if floor.is_zero() {
+        if floor == Some(Duration::ZERO) {
             self.flows.clear();
             // All of it is due, in the order in which it came.
             let held = core::mem::take(&mut self.held);
@@ -84,13 +85,13 @@ impl Smoother {
 
     /// A packet enters the bond.
     pub(crate) fn on_sent(&mut self, info: &PacketInfo, now: Timestamp) {
-        if self.floor.is_zero() {
+        if self.floor == Some(Duration::ZERO) {
             return;
         }
         let Some(tcp) = info.tcp else { return };
         if tcp.has_syn() && self.flows.len() < MAX_FLOWS {
             let track = Track {
-                floor: self.floor,
+                floor: None,
                 marks: VecDeque::new(),
                 released: Timestamp::ZERO,
                 last_used: now,
@@ -114,7 +115,7 @@ impl Smoother {
 
     /// Takes a packet that is to be delivered if it has to wait. False if it may go.
     fn hold(&mut self, packet: &[u8], now: Timestamp) -> bool {
-        if self.floor.is_zero() || packet.len() > SMALL {
+        if self.flows.is_empty() || packet.len() > SMALL {
             return false;
         }
         let Ok(info) = parse(packet) else { return false };
@@ -131,7 +132,7 @@ impl Smoother {
     /// When an acknowledgement may go; none if it is none, or not of a flow that is noted.
     fn release_of(&mut self, info: &PacketInfo, tcp: TcpInfo, now: Timestamp) -> Option<Timestamp> {
         let key = info.key.reversed();
-        let track = self.flows.get_mut(&key).filter(|track| !track.floor.is_zero())?;
+        let track = self.flows.get_mut(&key)?;
         let plain = tcp.is_pure_ack() && tcp.header_len <= PLAIN_HEADER;
         if plain {
             // The last segment that it acknowledges began before the number that it names.
@@ -141,7 +142,8 @@ impl Smoother {
             if let Some((sequence, at)) = track.marks.front().copied()
                 && is_after(tcp.acknowledgement, sequence)
             {
-                track.released = track.released.max(at + track.floor);
+                let floor = *track.floor.get_or_insert(self.floor.unwrap_or_default());
+                track.released = track.released.max(at + floor);
             }
             return Some(track.released);
         }

@@ -26,7 +26,7 @@ fn at(ms: u64) -> Timestamp {
 impl Bench {
     fn new(floor: Duration) -> Self {
         let mut smoother = Smoother::default();
-        smoother.set_floor(floor, at(0));
+        smoother.set_floor(Some(floor), at(0));
         let mut bench = Self { smoother, batch: PacketBatch::default() };
         bench.send(SYN, 0, 0, 0);
         bench
@@ -102,14 +102,30 @@ fn news_is_not_held() {
 #[test]
 fn without_a_floor_or_a_beginning_nothing_is_held() {
     let mut bench = Bench::new(Duration::ZERO);
-    bench.smoother.set_floor(FLOOR, at(0));
+    bench.smoother.set_floor(Some(FLOOR), at(0));
     bench.send(ACK, 1, 1_000, 10);
     assert_eq!(bench.arrive(ACK, 1_001, &[], 20), 1, "the flow is older than the floor");
     let mut bench = Bench::new(FLOOR);
     bench.send(ACK, 1, 1_000, 10);
     assert_eq!(bench.arrive(ACK, 1_001, &[], 20), 0);
-    bench.smoother.set_floor(Duration::ZERO, at(21));
+    bench.smoother.set_floor(Some(Duration::ZERO), at(21));
     assert_eq!(bench.wait(21), 1);
+}
+
+#[test]
+fn a_flow_that_began_before_the_paths_were_measured_has_a_floor_too() {
+    let mut bench = Bench { smoother: Smoother::default(), batch: PacketBatch::default() };
+    bench.send(SYN, 0, 0, 0);
+    bench.send(ACK, 1, 1_000, 10);
+    bench.smoother.set_floor(Some(FLOOR), at(20));
+    assert_eq!(bench.arrive(ACK, 1_001, &[], 50), 0);
+    assert_eq!(bench.smoother.poll_deadline(), Some(at(70)));
+    // It keeps the one that it has.
+    bench.smoother.set_floor(Some(FLOOR * 2), at(80));
+    bench.send(ACK, 1_001, 1_000, 100);
+    assert_eq!(bench.arrive(ACK, 2_001, &[], 150), 0);
+    assert_eq!(bench.smoother.poll_deadline(), Some(at(70)));
+    assert_eq!(bench.wait(160), 2);
 }
 
 #[test]

@@ -137,8 +137,9 @@ impl Session {
     }
 
     /// The round trip that dense flows have: over the quickest paths that together are half of what the bond is known to carry, and those that
-    /// are not half as slow again; with what jitter adds, without what queues add. Zero where it is even by itself.
-    pub(super) fn rtt_floor(&self) -> Duration {
+    /// are not half as slow again; with what jitter adds, without what queues add. Zero where it is even by itself; none as long as no path,
+    /// or only a part that is even, has been measured.
+    pub(super) fn rtt_floor(&self) -> Option<Duration> {
         let mut paths: Vec<_> = self
             .usable()
             .filter(|(_, lane)| lane.path.rtt().is_measured())
@@ -147,16 +148,17 @@ impl Session {
         paths.sort_unstable_by_key(|(least, ..)| *least);
         let half = paths.iter().map(|(_, rate, _)| rate).sum::<u64>() / 2;
         let mut carried = 0;
-        let Some((least, ..)) = paths.iter().find(|(_, rate, _)| {
+        let (least, ..) = paths.iter().find(|(_, rate, _)| {
             carried += rate;
             carried >= half
-        }) else {
-            return Duration::ZERO;
-        };
+        })?;
         let near = *least + (*least / 2).max(NEAR);
         let floor = paths.iter().filter(|(least, ..)| *least <= near).map(|(.., dense)| *dense).max();
         let floor = floor.unwrap_or_default();
-        if floor < paths[0].0 + EVEN { Duration::ZERO } else { floor }
+        if floor >= paths[0].0 + EVEN {
+            return Some(floor);
+        }
+        (paths.len() == self.usable().count()).then_some(Duration::ZERO)
     }
 }
 
