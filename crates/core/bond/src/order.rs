@@ -2,6 +2,8 @@
 //!
 //! Each flow waits for its own gaps only. A gap ends when it is filled, when the sender says that nothing will come (SKIP), or when
 //! the wait is over (docs/protocol.md, DATA-3); a packet that was given up on is still delivered if it comes later, once.
+//! A TCP acknowledgement without data waits for nothing: it says all that earlier ones said, and one that is lost would hold the sender's whole
+//! transfer up until it is repaired. One that was overtaken by a later one of its connection is dropped.
 //! Flows that are not ordered are delivered at once (DATA-4); a window of [`UNORDERED_WINDOW`] sequences recognises copies.
 //!
 //! Bounds: [`MAX_FLOW_ID`] flows; the bytes given at construction for held packets of all flows together, each counted with
@@ -9,7 +11,7 @@
 //! gaps; [`MAX_LATE`] given-up sequences remembered per flow.
 
 use crate::pool::Pool;
-use bondwire_packet::{Offload, PacketBatch};
+use bondwire_packet::{FlowKey, Offload, PacketBatch, parse};
 use bondwire_units::Timestamp;
 use core::time::Duration;
 use std::collections::{BTreeSet, VecDeque};
@@ -24,6 +26,8 @@ const ORDERED_WINDOW: u64 = 1 << 17;
 const MAX_LATE: usize = 128;
 /// What a held packet costs beside its bytes.
 const HELD_OVERHEAD: usize = 64;
+/// The greatest packet that is a mere acknowledgement: IPv6 and a full TCP header.
+const SMALL: usize = 40 + 60;
 /// Bytes of the budget for each place in a ring, filled or missing.
 const PLACE_BYTES: usize = 32;
 /// A ring that is empty gives its memory back from this many places on.
@@ -58,6 +62,8 @@ pub struct OrderCounters {
     pub skipped: u64,
     /// Packets that came after they were given up on, and were delivered all the same.
     pub late: u64,
+    /// Acknowledgements that came after a later one of their connection, and were dropped.
+    pub overtaken: u64,
     /// Packets outside every window.
     pub out_of_window: u64,
 }
@@ -77,6 +83,8 @@ pub(crate) struct Tag {
 enum Place {
     Missing,
     Held(Vec<u8>),
+    /// Delivered before its turn.
+    Gone,
     Skipped,
 }
 
@@ -86,8 +94,10 @@ struct Flow {
     next: u64,
     /// Places from `next` on. Ordered flows only; the first one, if any, is `Missing`.
     ring: VecDeque<Place>,
-    /// Packets held in the ring.
+    /// Packets held in the ring, and those that went before their turn.
     held: usize,
+    /// The connection of the acknowledgement that last went before its turn, and what it acknowledged, as long as there is a gap.
+    newest: Option<(FlowKey, u32)>,
     /// When the present gap began.
     gap_since: Timestamp,
     late: BTreeSet<u64>,
@@ -189,7 +199,10 @@ impl Order {
             self.counters.out_of_window += 1;
             return;
         }
-        self.hold(id, ahead as usize, packet, pool, now);
+        match acknowledgement_of(packet) {
+            Some((key, number)) => self.pass(id, ahead as usize, packet, key, number, deliver, now),
+            None => self.hold(id, ahead as usize, packet, pool, now),
+        }
         if ahead == 0 {
             self.release(id, deliver, pool, now);
         }
@@ -300,31 +313,69 @@ impl Order {
     }
 
     fn hold(&mut self, id: u16, ahead: usize, packet: &[u8], pool: &mut Pool, now: Timestamp) {
-        let places = self.places;
-        let most = self.limit / PLACE_BYTES;
+        if !self.occupy(id, ahead, now) {
+            return;
+        }
         let Some(flow) = self.flow(id) else { return };
-        let grow = (ahead + 1).saturating_sub(flow.ring.len());
-        if places + grow > most {
-            self.counters.out_of_window += 1;
-            return;
-        }
-        flow.ring.resize_with(flow.ring.len() + grow, || Place::Missing);
-        if matches!(flow.ring[ahead], Place::Held(_)) {
-            self.places += grow;
-            self.counters.duplicates += 1;
-            return;
-        }
         flow.ring[ahead] = Place::Held(pool.copy(packet));
-        flow.held += 1;
-        if flow.held == 1 && ahead > 0 {
-            flow.gap_since = now;
-        }
-        self.places += grow;
         self.held_bytes += packet.len() + HELD_OVERHEAD;
-        self.gapped.insert(id);
         if ahead > 0 {
             self.counters.held += 1;
         }
+    }
+
+    /// Delivers an acknowledgement before its turn, unless a later one went before.
+    fn pass(
+        &mut self,
+        id: u16,
+        ahead: usize,
+        packet: &[u8],
+        key: FlowKey,
+        number: u32,
+        deliver: &mut impl Deliver,
+        now: Timestamp,
+    ) {
+        if !self.occupy(id, ahead, now) {
+            return;
+        }
+        let Some(flow) = self.flow(id) else { return };
+        flow.ring[ahead] = Place::Gone;
+        let overtaken = flow
+            .newest
+            .is_some_and(|(other, newest)| other == key && (number.wrapping_sub(newest) as i32) < 0);
+        if overtaken {
+            self.counters.overtaken += 1;
+        } else {
+            flow.newest = Some((key, number));
+            self.deliver(packet, deliver);
+        }
+    }
+
+    /// Takes the place of a packet that came. False if it is taken, or beyond what may be remembered.
+    fn occupy(&mut self, id: u16, ahead: usize, now: Timestamp) -> bool {
+        let places = self.places;
+        let most = self.limit / PLACE_BYTES;
+        let Some(flow) = self.flow(id) else { return false };
+        let grow = (ahead + 1).saturating_sub(flow.ring.len());
+        if places + grow > most {
+            self.counters.out_of_window += 1;
+            return false;
+        }
+        flow.ring.resize_with(flow.ring.len() + grow, || Place::Missing);
+        let taken = matches!(flow.ring[ahead], Place::Held(_) | Place::Gone);
+        if !taken {
+            flow.held += 1;
+            if flow.held == 1 && ahead > 0 {
+                flow.gap_since = now;
+            }
+        }
+        self.places += grow;
+        if taken {
+            self.counters.duplicates += 1;
+        } else {
+            self.gapped.insert(id);
+        }
+        !taken
     }
 
     /// Delivers what no longer waits for anything.
@@ -333,6 +384,13 @@ impl Order {
             let Some(flow) = self.flow(id) else { return };
             match flow.ring.front() {
                 Some(Place::Held(_)) => {}
+                Some(Place::Gone) => {
+                    flow.ring.pop_front();
+                    flow.next += 1;
+                    flow.held -= 1;
+                    self.places -= 1;
+                    continue;
+                }
                 Some(Place::Skipped) => {
                     let passed = self.pass_over(id, |place| matches!(place, Place::Skipped));
                     self.places -= passed;
@@ -353,6 +411,7 @@ impl Order {
             flow.gap_since = now;
             return;
         }
+        flow.newest = None;
         let trimmed = flow.trim();
         self.places -= trimmed;
         self.gapped.remove(&id);
@@ -371,7 +430,7 @@ impl Order {
 
     /// Stops waiting for the first gap of a flow.
     fn give_up(&mut self, id: u16, deliver: &mut impl Deliver, pool: &mut Pool, now: Timestamp) {
-        let passed = self.pass_over(id, |place| !matches!(place, Place::Held(_)));
+        let passed = self.pass_over(id, |place| !matches!(place, Place::Held(_) | Place::Gone));
         self.places -= passed;
         self.counters.gave_up += passed as u64;
         self.release(id, deliver, pool, now);
@@ -382,6 +441,15 @@ impl Order {
         self.give_up(id, deliver, pool, now);
         true
     }
+}
+
+/// The connection and the number of a TCP segment that acknowledges and does nothing else.
+fn acknowledgement_of(packet: &[u8]) -> Option<(FlowKey, u32)> {
+    if packet.len() > SMALL {
+        return None;
+    }
+    let info = parse(packet).ok()?;
+    info.tcp.filter(bondwire_packet::TcpInfo::is_pure_ack).map(|tcp| (info.key, tcp.acknowledgement))
 }
 
 impl Flow {

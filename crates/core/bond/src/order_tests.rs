@@ -1,4 +1,7 @@
 use super::*;
+use bondwire_packet::build::{TcpFields, tcp4};
+use bondwire_packet::tcp_flags::ACK;
+use core::net::{Ipv4Addr, SocketAddrV4};
 
 struct Bench {
     order: Order,
@@ -16,6 +19,17 @@ impl Bench {
         let tag = Tag { flow: u16::from(!ordered), sequence, ordered };
         self.order.handle_packet(tag, &[sequence as u8; 10], &mut deliver, &mut self.pool, self.now);
         deliver.iter().map(|(bytes, _)| bytes[0]).collect()
+    }
+
+    /// A segment with `len` bytes of data, that acknowledges `number`; returns the numbers of those that are delivered.
+    fn segment(&mut self, sequence: u64, number: u32, len: usize) -> Vec<u32> {
+        let fields = TcpFields { flags: ACK, acknowledgement: number, ..TcpFields::default() };
+        let end = |port| SocketAddrV4::new(Ipv4Addr::new(10, 99, 0, 1), port);
+        let packet = tcp4(end(443), end(40_000), &fields, &vec![0; len]);
+        let mut deliver = PacketBatch::default();
+        let tag = Tag { flow: 0, sequence, ordered: true };
+        self.order.handle_packet(tag, &packet, &mut deliver, &mut self.pool, self.now);
+        deliver.iter().map(|(bytes, _)| parse(bytes).unwrap().tcp.unwrap().acknowledgement).collect()
     }
 
     fn skip(&mut self, first: u64, count: u16) -> Vec<u8> {
@@ -45,6 +59,36 @@ fn order_is_restored_and_copies_are_dropped() {
     assert_eq!(bench.order.counters().duplicates, 2);
     assert_eq!(bench.order.held_bytes(), 0);
     assert_eq!(bench.order.poll_deadline(Duration::from_millis(1)), None);
+}
+
+/// docs/protocol.md, DATA-8.
+#[test]
+fn an_acknowledgement_waits_for_nothing_and_one_that_was_overtaken_is_dropped() {
+    let mut bench = Bench::new(1 << 20);
+    assert_eq!(bench.segment(0, 100, 0), [100]);
+    assert_eq!(bench.segment(3, 300, 0), [300]);
+    assert_eq!(bench.segment(3, 300, 0), []);
+    assert_eq!(bench.segment(2, 200, 0), []);
+    assert_eq!(bench.segment(4, 300, 0), [300], "the same number once more may be news");
+    assert_eq!(bench.segment(5, 300, 8), [], "data waits");
+    assert_eq!(bench.segment(6, 301, 0), [301]);
+    assert_eq!(bench.segment(1, 150, 8), [150, 300], "data is never overtaken");
+    assert_eq!((bench.order.counters().overtaken, bench.order.counters().duplicates), (1, 1));
+    assert_eq!((bench.order.held_bytes(), bench.order.places), (0, 0));
+    assert_eq!(bench.order.poll_deadline(Duration::from_millis(1)), None);
+    assert_eq!(bench.segment(7, 10, 0), [10], "the identifier is another connection's now");
+}
+
+#[test]
+fn acknowledgements_behind_a_gap_that_is_given_up_are_not_delivered_twice() {
+    let mut bench = Bench::new(1 << 20);
+    for sequence in 1..50 {
+        assert_eq!(bench.segment(sequence, sequence as u32, 0).len(), 1);
+    }
+    assert_eq!(bench.timeout(Duration::from_secs(1)), []);
+    assert_eq!(bench.order.places, 0);
+    assert_eq!(bench.segment(50, 50, 8), [50]);
+    assert_eq!(bench.order.counters().delivered, 50);
 }
 
 #[test]

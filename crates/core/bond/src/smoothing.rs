@@ -90,12 +90,8 @@ impl Smoother {
         }
         let Some(tcp) = info.tcp else { return };
         if tcp.has_syn() && self.flows.len() < MAX_FLOWS {
-            let track = Track {
-                floor: None,
-                marks: VecDeque::new(),
-                released: Timestamp::ZERO,
-                last_used: now,
-            };
+            let track =
+                Track { floor: None, marks: VecDeque::new(), released: Timestamp::ZERO, last_used: now };
             self.flows.insert(info.key, track);
             return;
         }

@@ -6,6 +6,7 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+use bondwire_packet::parse;
 use bondwire_units::Timestamp;
 
 use crate::packet::{Addresses, IPV4_HEADER, TCP, UDP_HEADER};
@@ -148,6 +149,10 @@ impl Ledger {
             flow.delays.push((record.sent, delay));
         }
         flow.count(delay, now);
+        // A mere acknowledgement waits for nothing, and nothing waits for it (docs/protocol.md, DATA-8).
+        if parse(packet).is_ok_and(|info| info.tcp.is_some_and(|tcp| tcp.is_pure_ack())) {
+            return Ok(());
+        }
         if serial < flow.highest {
             flow.totals.late += 1;
             let (behind, waited) = flow.passed.remove(&serial).unwrap_or((0, Duration::ZERO));
@@ -275,11 +280,18 @@ mod tests {
     }
 
     #[test]
-    fn datagrams_may_overtake() {
-        let mut ledger = Ledger::default();
-        let packets: Vec<Vec<u8>> = (1..=2).map(|n| packet_of(packet::UDP, n)).collect();
-        packets.iter().for_each(|p| ledger.on_sent(p, Timestamp::ZERO));
-        assert_eq!(ledger.on_delivered(&packets[1], Timestamp::ZERO), Ok(()));
-        assert_eq!(ledger.on_delivered(&packets[0], Timestamp::ZERO), Ok(()));
+    fn datagrams_and_acknowledgements_may_overtake() {
+        let acknowledgement = |serial| {
+            let data = packet_of(TCP, serial);
+            let segment = crate::tcp::Segment { serial, ack: Some(serial), ..Default::default() };
+            segment.encode(Addresses::of(&data).unwrap())
+        };
+        let datagram = |serial| packet_of(packet::UDP, serial);
+        for packets in [[datagram(1), datagram(2)], [acknowledgement(1), acknowledgement(2)]] {
+            let mut ledger = Ledger::default();
+            packets.iter().for_each(|p| ledger.on_sent(p, Timestamp::ZERO));
+            assert_eq!(ledger.on_delivered(&packets[1], Timestamp::ZERO), Ok(()));
+            assert_eq!(ledger.on_delivered(&packets[0], Timestamp::ZERO), Ok(()));
+        }
     }
 }

@@ -17,6 +17,8 @@ pub(super) struct Scoreboard {
     first: u64,
     sacked: RangeSet,
     sacked_count: u64,
+    /// Segments in flight that were sent again.
+    again_count: u64,
     lost: BTreeSet<u64>,
     /// Transmissions in order of time; those that no longer matter are dropped when they are met.
     by_time: VecDeque<(Timestamp, u64)>,
@@ -28,6 +30,12 @@ struct Sent {
     at: Timestamp,
     state: State,
     again: bool,
+}
+
+impl Sent {
+    fn is_again(&self) -> bool {
+        self.again && self.state == State::InFlight
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +93,11 @@ impl Scoreboard {
         self.outstanding() - self.sacked_count - self.lost.len() as u64
     }
 
+    /// Whether what was sent again is under way.
+    pub(super) fn has_again(&self) -> bool {
+        self.again_count > 0
+    }
+
     pub(super) fn has_sacked(&self) -> bool {
         self.sacked_count > 0
     }
@@ -101,6 +114,7 @@ impl Scoreboard {
     pub(super) fn on_again(&mut self, number: u64, now: Timestamp) {
         if let Some(segment) = self.segments.get_mut((number.wrapping_sub(self.first)) as usize) {
             self.lost.remove(&number);
+            self.again_count += u64::from(!segment.is_again());
             *segment = Sent { at: now, state: State::InFlight, again: true };
             self.by_time.push_back((now, number));
         }
@@ -119,6 +133,7 @@ impl Scoreboard {
             let Some(segment) = self.segments.pop_front() else { break };
             let number = self.first;
             self.first += 1;
+            self.again_count -= u64::from(segment.is_again());
             match segment.state {
                 State::Sacked => self.sacked_count -= 1,
                 State::Lost => {
@@ -135,6 +150,7 @@ impl Scoreboard {
             for number in self.sacked.insert(range).into_iter().flatten() {
                 let at = (number - self.first) as usize;
                 let segment = self.segments[at];
+                self.again_count -= u64::from(segment.is_again());
                 self.lost.remove(&number);
                 self.segments[at].state = State::Sacked;
                 self.sacked_count += 1;
@@ -195,6 +211,7 @@ impl Scoreboard {
                 if due > now {
                     return (count, Some(due));
                 }
+                self.again_count -= u64::from(self.segments[position].is_again());
                 self.segments[position].state = State::Lost;
                 self.lost.insert(number);
                 count += 1;
@@ -212,6 +229,7 @@ impl Scoreboard {
                 self.lost.insert(number);
             }
         }
+        self.again_count = 0;
         self.by_time.clear();
     }
 

@@ -323,12 +323,12 @@ impl Sender {
     }
 
     /// Takes a reduction back if it turns out that nothing was lost: the acknowledgement echoes a packet older than the
-    /// first retransmission, or every retransmission arrived as a duplicate.
+    /// first retransmission, and none is under way that may be what it answers (as Linux does it), or every retransmission arrived as a duplicate.
     fn check_undo(&mut self, advanced: bool, duplicate: bool, echo: u32) {
         let (Phase::Recovery(episode, _) | Phase::Loss(episode)) = &mut self.phase else { return };
         let Some(first_serial) = episode.first_serial else { return };
         episode.unproven -= i64::from(duplicate);
-        let original = advanced && echo != 0 && echo < first_serial;
+        let original = advanced && echo != 0 && echo < first_serial && !self.board.has_again();
         if original || episode.unproven == 0 {
             self.counters.undone += 1;
             self.cubic.on_spurious_loss();
