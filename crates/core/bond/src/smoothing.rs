@@ -175,6 +175,11 @@ impl Smoother {
         }
     }
 
+    /// Bytes that wait.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.held.values().map(Vec::len).sum()
+    }
+
     /// When something will have waited long enough.
     pub(crate) fn poll_deadline(&self) -> Option<Timestamp> {
         self.held.first_key_value().map(|((at, _), _)| *at)

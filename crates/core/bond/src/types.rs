@@ -206,7 +206,7 @@ pub struct Counters {
     pub reassembly_dropped: u64,
     /// Bytes kept for repair at present.
     pub kept_bytes: u64,
-    /// Bytes held for order at present.
+    /// Bytes held at present: for order, and acknowledgements that came early.
     pub held_bytes: u64,
     /// Bytes that wait in the ingress queue at present.
     pub queued_bytes: u64,

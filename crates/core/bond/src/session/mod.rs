@@ -320,7 +320,7 @@ impl Session {
             order: self.order.counters(),
             reassembly_dropped: self.reassembly.dropped(),
             kept_bytes: self.store.bytes() as u64,
-            held_bytes: self.order.held_bytes() as u64,
+            held_bytes: (self.order.held_bytes() + self.smoother.held_bytes()) as u64,
             queued_bytes: self.ingress.bytes() as u64,
             ..self.counters
         }
