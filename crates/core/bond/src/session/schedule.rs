@@ -19,7 +19,7 @@ const HYSTERESIS_MICROS: i64 = 1_000;
 /// Paths whose round trips differ by less than this (or an eighth) are used side by side from a flow's first packets on.
 const NEAR: Duration = Duration::from_millis(4);
 /// How long a packet may wait in the first seconds after a path died.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Jitter up to this is below what a sender takes for a queue.
 const EVEN: Duration = Duration::from_millis(3);
 /// Loss from which on a path's packets are copied onto a path that is idle.

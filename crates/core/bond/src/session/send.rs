@@ -52,7 +52,7 @@ impl Session {
         self.send_control(out, now);
         let end = out.len() + RUN;
         while out.len() < end && self.send_urgent_repair(out, now) {}
-        while out.len() < end && self.send_repair(out, now) {}
+        while out.len() < end && (self.send_sparse(out, now) || self.send_repair(out, now)) {}
         self.send_copies(out, end, now);
         while out.len() < end && self.send_fresh(out, now) {}
         self.send_cross_parities(out, now);
@@ -264,6 +264,17 @@ impl Session {
         let ephemeral = self.random.bytes();
         let request = self.keys.start_rekey(ephemeral, now);
         Some((request.epoch, request.public))
+    }
+
+    /// Sends the next packet of a sparse or real-time flow before the many that wait to be sent again: what a path left behind when it died may
+    /// take the others a second. False if there is none, or few wait.
+    fn send_sparse(&mut self, out: &mut DatagramBatch, now: Timestamp) -> bool {
+        if self.repairs.len() <= MANY_REPAIRS {
+            return false;
+        }
+        self.ingress.bring_sparse();
+        self.ingress.peek(&mut self.pool, now).is_some_and(|head| head.sparse || head.urgent)
+            && self.send_fresh(out, now)
     }
 
     /// Sends one lost packet again. False if there is none, or no path has room.

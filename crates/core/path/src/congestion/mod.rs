@@ -53,6 +53,8 @@ const POLICED: f64 = 0.2;
 const RETURN: f64 = 0.5;
 /// The share of the estimate from which on a path is busy.
 const BUSY: f64 = 0.3;
+/// The share of the estimate from which on a path is full.
+const FULL: f64 = 0.6;
 /// Idle longer than this ages the estimate.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -302,8 +304,13 @@ impl Congestion {
         self.enter_startup(now);
     }
 
-    /// The path has to carry what another one did: its rate is looked for anew, from what it has shown or what little any link carries.
+    /// The path has to carry what another one did: its rate is looked for anew, from what it has shown or what little any link carries. One that was
+    /// full already has shown what it can, and more than that would only overflow its queue.
     pub(crate) fn on_takeover(&mut self, now: Timestamp) {
+        let full = self.bandwidth.latest().is_some_and(|rate| rate >= FULL * self.bandwidth.get());
+        if full && !self.unproven && !self.phase.is_startup() {
+            return;
+        }
         let least = self.initial_window() / TAKEOVER_SPAN.as_secs_f64();
         if self.bandwidth.get() < least {
             self.bandwidth.set(least);
