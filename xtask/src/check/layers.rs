@@ -27,6 +27,7 @@ const TABLE: &[(&str, &[&str])] = &[
     // The device of a namespace without /dev/net/tun is a pair of interfaces, which `netctl` makes.
     ("tun", &["units", "packet", "netctl"]),
     ("rawlink", &["units"]),
+    ("sockets", &[]),
     // app
     ("engine", &["units", "packet", "wire", "crypto", "path", "bond", "udp", "tun"]),
     ("api", &["units"]),
