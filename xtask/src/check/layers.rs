@@ -21,6 +21,8 @@ const TABLE: &[(&str, &[&str])] = &[
     ("crypto", &["units", "wire"]),
     ("path", &["units", "wire"]),
     ("bond", &["units", "packet", "wire", "fec", "crypto", "path"]),
+    // The other way, without a tunnel: it knows nothing of the bond.
+    ("balance", &["units"]),
     // io: Linux at its edge, which knows batches but no bond
     ("netctl", &["units"]),
     ("udp", &["units", "packet"]),
@@ -47,7 +49,7 @@ const TABLE: &[(&str, &[&str])] = &[
 ];
 
 /// The crates that have no clock, socket, thread or `unsafe`.
-const CORE: &[&str] = &["units", "packet", "wire", "netem", "fec", "crypto", "path", "bond"];
+const CORE: &[&str] = &["units", "packet", "wire", "netem", "fec", "crypto", "path", "bond", "balance"];
 
 /// What a test of any crate may use on top of its row.
 const FOR_TESTS: &[&str] = &["netem", "scenario", "sim", "netns", "bench"];
