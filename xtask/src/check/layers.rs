@@ -35,7 +35,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("api", &["units"]),
     (
         "daemon",
-        &["units", "packet", "wire", "crypto", "path", "bond", "udp", "tun", "netctl", "engine", "api"],
+        &["units", "packet", "wire", "crypto", "path", "bond", "balance", "udp", "tun", "netctl", "sockets", "engine", "api"],
     ),
     // The command line starts a daemon in its own process, and reaches a running one through `api` alone.
     ("cli", &["units", "wire", "crypto", "netctl", "api", "daemon", "netns", "scenario"]),

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use bondwire_api::{
     Clients, Control, Fault, Info, LinkAnswer, LinkChange, LinkEntry, LinkStatus, Links, Mode, ModeAnswer,
-    Role, Status, Streams,
+    Role, Sockets, Status, Streams,
 };
 
 use crate::config::suggest;
+use crate::faults;
 use crate::link_settings::LinkSettings;
+use crate::sockets::SocketWatch;
 use crate::wake::Waker;
 
 /// How often a status is published at least.
@@ -26,6 +28,8 @@ pub(crate) struct Meeting {
     /// A client's.
     links: Option<Arc<LinkSettings>>,
     shared: Mutex<Shared>,
+    /// Looks at the machine's sockets when it is asked for them; not needed where they are published.
+    watch: Mutex<Option<SocketWatch>>,
 }
 
 #[derive(Debug)]
@@ -33,6 +37,7 @@ struct Shared {
     status: Status,
     clients: Clients,
     streams: Streams,
+    sockets: Sockets,
     mode: Option<Mode>,
     links_changed: bool,
     stop: bool,
@@ -46,11 +51,12 @@ impl Meeting {
             status,
             clients: Clients::default(),
             streams: Streams::default(),
+            sockets: Sockets::default(),
             mode: None,
             links_changed: false,
             stop: false,
         };
-        Self { role, waker, links: None, shared: Mutex::new(shared) }
+        Self { role, waker, links: None, shared: Mutex::new(shared), watch: Mutex::default() }
     }
 
     /// The same for a client, whose links can be steered.
@@ -71,6 +77,11 @@ impl Meeting {
     /// Shows the real-time flows as they are now.
     pub(crate) fn publish_streams(&self, streams: Streams) {
         self.lock().streams = streams;
+    }
+
+    /// Shows the sockets of mode `balance` as they are now.
+    pub(crate) fn publish_sockets(&self, sockets: Sockets) {
+        self.lock().sockets = sockets;
     }
 
     /// The mode that was asked for since the last call.
@@ -129,6 +140,32 @@ impl Control for Meeting {
         self.lock().streams.clone()
     }
 
+    fn sockets(&self) -> Result<Sockets, Fault> {
+        if self.role == Role::Server {
+            return Err(Fault::usage(
+                "there are no sockets to list",
+                "a server carries its clients' packets, and does not see their sockets",
+                "run `bondwire sockets` on the client",
+            ));
+        }
+        let status = {
+            let shared = self.lock();
+            if shared.status.mode == Some(Mode::Balance) {
+                return Ok(shared.sockets.clone());
+            }
+            shared.status.clone()
+        };
+        let inner = [status.inner_v4, status.inner_v6];
+        let inner: Vec<_> = inner.iter().flatten().filter_map(|text| text.parse().ok()).collect();
+        // A look replaces what was remembered as a whole: a panic cannot leave half of it.
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        let sockets = match watch.take().map_or_else(SocketWatch::open, Ok) {
+            Ok(opened) => watch.insert(opened).through_bond(status.mode, &inner),
+            Err(error) => Err(error),
+        };
+        sockets.map_err(|error| faults::diag("cannot list the sockets", &error))
+    }
+
     fn set_mode(&self, mode: Mode) -> Result<ModeAnswer, Fault> {
         if self.role == Role::Server {
             return Err(Fault::usage(
@@ -138,6 +175,13 @@ impl Control for Meeting {
             ));
         }
         let mut shared = self.lock();
+        if mode == Mode::Balance || shared.status.mode == Some(Mode::Balance) {
+            return Err(Fault::usage(
+                "the mode was not changed",
+                "`balance` spreads sockets without a server, the other modes spread packets with one: they cannot change into each other while they run",
+                "end the running bondwire, then start `bondwire balance` or `bondwire up`",
+            ));
+        }
         shared.mode = Some(mode);
         shared.status.mode = Some(mode);
         drop(shared);

@@ -149,6 +149,8 @@ mod tests {
             in_flight_bytes: 0,
             mtu: 1500,
             remote: None,
+            share: None,
+            sockets: None,
         };
         let status = Status {
             role: Role::Client,

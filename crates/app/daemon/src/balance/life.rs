@@ -1,0 +1,357 @@
+//! A balancer while it runs.
+//!
+//! One thread waits for links that change, answers to probes, signals, commands and the time, and does what is due: counters of
+//! interfaces every 100 ms (a dead link is found by them), sockets every 500 ms, whatever the policy has to say at every turn.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bondwire_api::Fault;
+use bondwire_balance::{Event, Probe};
+use bondwire_engine::Clock;
+use bondwire_netctl::{Changes, Link, LinkEvent, Watcher};
+use bondwire_units::LinkId;
+
+use super::BalanceOptions;
+use super::counters;
+use super::links::{config_of, lost_addresses};
+use super::policy::Policy;
+use super::prober::{Outcome, Prober};
+use super::traffic::{Placed, Signs, Traffic};
+use super::view::View;
+use crate::config::BalanceConfig;
+use crate::control::{EVERY, Meeting};
+use crate::faults;
+use crate::links::LinkChoice;
+use crate::sockets;
+use crate::tunnel;
+use crate::wake::{self, StopSignal, Waker};
+
+/// How often interfaces' counters are read.
+const COUNTERS: Duration = Duration::from_millis(100);
+/// How often sockets are looked at.
+const SOCKETS: Duration = Duration::from_millis(500);
+/// What did not work for a link is tried again after so long.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Something that is done again and again.
+#[derive(Clone, Copy, Debug)]
+struct Beat {
+    every: Duration,
+    next: Instant,
+}
+
+impl Beat {
+    fn new(every: Duration) -> Self {
+        Self { every, next: Instant::now() }
+    }
+
+    /// Whether it is time; if so, the next one is due a whole step from now.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let due = now >= self.next;
+        if due {
+            self.next = now + self.every;
+        }
+        due
+    }
+}
+
+/// A balancer while it runs.
+#[derive(Debug)]
+pub(super) struct Life {
+    options: BalanceOptions,
+    policy: Policy,
+    choice: LinkChoice,
+    watcher: Watcher,
+    /// None for an ordinary user, who may not change the network.
+    changes: Option<Changes>,
+    meeting: Arc<Meeting>,
+    waker: Waker,
+    prober: Prober,
+    traffic: Traffic,
+    view: View,
+    /// The links that sockets go over, by index.
+    used: BTreeMap<u32, Link>,
+    /// Whether the routes of one could not all be made.
+    unrouted: bool,
+    retry: Beat,
+    counters: Beat,
+    sockets: Beat,
+    publish: Beat,
+}
+
+impl Life {
+    /// Everything is prepared, and nothing runs yet.
+    #[expect(clippy::too_many_arguments, reason = "it is made in one place, from as many parts")]
+    pub(super) fn new(
+        config: BalanceConfig,
+        options: BalanceOptions,
+        policy: Policy,
+        choice: LinkChoice,
+        watcher: Watcher,
+        changes: Option<Changes>,
+        meeting: Arc<Meeting>,
+        waker: Waker,
+    ) -> Result<Self, Fault> {
+        let _ = config;
+        let prober = Prober::new()
+            .map_err(|error| Fault::from_io("cannot probe links", &error, "look at the system's limits"))?;
+        let traffic =
+            Traffic::open().map_err(|error| faults::diag("cannot look at this machine's sockets", &error))?;
+        Ok(Self {
+            view: View::new(options.proxy),
+            options,
+            policy,
+            choice,
+            watcher,
+            changes,
+            meeting,
+            waker,
+            prober,
+            traffic,
+            used: BTreeMap::new(),
+            unrouted: false,
+            retry: Beat::new(RETRY),
+            counters: Beat::new(COUNTERS),
+            sockets: Beat::new(SOCKETS),
+            publish: Beat::new(EVERY),
+        })
+    }
+
+    /// Runs until a signal or a command ends it, or an error does.
+    pub(super) fn run(&mut self, signal: &StopSignal, ready: impl FnOnce()) -> Result<(), Fault> {
+        let links: Vec<Link> = self.watcher.links().cloned().collect();
+        for link in links {
+            self.on_link(&link)?;
+        }
+        self.act()?;
+        self.look_around();
+        self.publish();
+        ready();
+        loop {
+            if signal.came() || self.meeting.stop_asked() {
+                return Ok(());
+            }
+            self.waker.rest();
+            self.look_at_links()?;
+            if self.meeting.take_links_changed() {
+                self.apply_settings()?;
+            }
+            self.look_around();
+            self.act()?;
+            if self.publish.is_due(Instant::now()) {
+                self.publish();
+            }
+            let fds: [BorrowedFd<'_>; 4] =
+                [signal.as_fd(), self.waker.as_fd(), self.watcher.as_fd(), self.prober.as_fd()];
+            wake::wait(&fds, self.patience())?;
+        }
+    }
+
+    /// Undoes everything.
+    pub(super) fn end(mut self) -> Result<(), Fault> {
+        self.changes.take().map_or(Ok(()), tunnel::undo)
+    }
+
+    /// Until something is due.
+    fn patience(&self) -> Duration {
+        let next = self.counters.next.min(self.sockets.next).min(self.publish.next);
+        let beat = next.saturating_duration_since(Instant::now());
+        let due =
+            self.policy.with(|balancer, now| balancer.poll_timeout().map(|deadline| deadline.at.since(now)));
+        // At least a millisecond: a deadline that is due already was handled a moment ago.
+        due.map_or(beat, |due| due.min(beat)).max(Duration::from_millis(1))
+    }
+
+    /// Takes what links, sockets and probes say.
+    fn look_around(&mut self) {
+        let now = Instant::now();
+        if self.counters.is_due(now) {
+            self.count();
+        }
+        if self.sockets.is_due(now) {
+            self.look_at_sockets();
+        }
+        for outcome in self.prober.poll(Clock.now()) {
+            self.on_outcome(outcome);
+        }
+    }
+
+    fn count(&mut self) {
+        let counters = counters::read();
+        for link in self.used.values() {
+            let Some(carried) = counters.get(&link.name) else { continue };
+            self.view.note(&link.name, *carried);
+            let (id, carried) = (LinkId(link.index), *carried);
+            self.policy.with(|balancer, now| balancer.handle_link_counters(id, carried.rx, carried.tx, now));
+        }
+    }
+
+    fn look_at_sockets(&mut self) {
+        let signs = self.signs();
+        let look = match self.traffic.look(&signs) {
+            Ok(look) => look,
+            Err(error) => {
+                tracing::debug!("sockets cannot be listed: {error}");
+                return;
+            }
+        };
+        self.policy.with(|balancer, now| {
+            for (link, sample) in &look.samples {
+                balancer.handle_tcp_sample(*link, *sample, now);
+            }
+        });
+        self.show_sockets(&look.sockets, look.left_out);
+    }
+
+    /// How sockets are told to be a link's.
+    fn signs(&self) -> Signs {
+        let mut signs = Signs::default();
+        self.used.values().for_each(|link| signs.add(link));
+        signs
+    }
+
+    fn show_sockets(&mut self, placed: &[Placed], left_out: usize) {
+        let name = |id: LinkId| self.used.get(&id.0).map(|link| link.name.clone());
+        let watch = self.traffic.watch();
+        let entries = placed
+            .iter()
+            .map(|placed| bondwire_api::SocketEntry {
+                link: name(placed.link),
+                way: "transparent".to_owned(),
+                ..watch.entry(&placed.seen)
+            })
+            .collect();
+        self.meeting.publish_sockets(sockets::listed(Some(bondwire_api::Mode::Balance), entries, left_out));
+    }
+
+    /// Does what the policy asks for.
+    fn act(&mut self) -> Result<(), Fault> {
+        self.policy.with(|balancer, now| balancer.handle_timeout(now));
+        while let Some(event) = self.policy.with(|balancer, _| balancer.poll_event()) {
+            self.on_event(event);
+        }
+        while let Some(probe) = self.policy.with(|balancer, now| balancer.poll_probe(now)) {
+            self.on_probe(&probe);
+        }
+        Ok(())
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::LinkState { link, from, to, why } => {
+                let name = self.used.get(&link.0).map_or("(gone)", |link| link.name.as_str());
+                tracing::info!("link `{name}`: {from:?} -> {to:?} ({why:?})");
+            }
+            Event::Evict { link } => tracing::debug!("link {link:?} is left"),
+            Event::SocketMoved { .. } | Event::PlanChanged => {}
+        }
+    }
+
+    fn on_probe(&mut self, probe: &Probe) {
+        let Some(link) = self.used.get(&probe.link.0) else { return };
+        if let Some(outcome) = self.prober.start(probe, link, Clock.now()) {
+            self.on_outcome(outcome);
+        }
+    }
+
+    fn on_outcome(&self, outcome: Outcome) {
+        self.policy.with(|balancer, now| match outcome {
+            Outcome::Answered(probe, rtt) => balancer.handle_probe_answer(probe, rtt, now),
+            Outcome::Failed(probe, why) => balancer.handle_probe_failed(probe, why, now),
+        });
+    }
+
+    fn look_at_links(&mut self) -> Result<(), Fault> {
+        let events = self.watcher.poll().map_err(|error| faults::net("cannot watch the links", &error))?;
+        for event in events {
+            match event {
+                LinkEvent::Added(link) => self.on_link(&link)?,
+                LinkEvent::Changed { before, now } => {
+                    self.on_addresses_lost(&before, &now);
+                    self.on_link(&now)?;
+                }
+                LinkEvent::Removed(link) => self.on_link_gone(&link),
+            }
+        }
+        if self.unrouted && self.retry.is_due(Instant::now()) {
+            self.unrouted = false;
+            let links: Vec<Link> = self.used.values().cloned().collect();
+            links.iter().try_for_each(|link| self.on_link(link))?;
+        }
+        Ok(())
+    }
+
+    /// A link is there, or is different from before.
+    fn on_link(&mut self, link: &Link) -> Result<(), Fault> {
+        if !self.choice.uses(link) {
+            self.on_link_gone(link);
+            return Ok(());
+        }
+        self.route(link)?;
+        if self.used.insert(link.index, link.clone()).is_none() {
+            tracing::info!("link `{}` ({}) is used", link.name, link.kind);
+        }
+        let config = config_of(link, &self.choice.wanted(link));
+        if !self.policy.with(|balancer, now| balancer.set_link(config, now)) {
+            tracing::warn!("link `{}` is one too many: at most {}", link.name, bondwire_balance::MAX_LINKS);
+        }
+        Ok(())
+    }
+
+    /// Gives a link a routing table, so that sockets bound to it leave over it whatever the main table says.
+    fn route(&mut self, link: &Link) -> Result<(), Fault> {
+        let Some(changes) = &mut self.changes else { return Ok(()) };
+        let Err(error) = changes.route_link(&link.name) else { return Ok(()) };
+        let fault = faults::net(format!("cannot use link `{}`", link.name), &error);
+        if fault.kind != bondwire_api::FaultKind::Permission {
+            // Addresses and routes come one by one, and links may vanish again: it is tried again soon.
+            tracing::debug!("{fault}");
+            self.unrouted = true;
+        } else if self.options.needs_network() {
+            return Err(fault);
+        }
+        Ok(())
+    }
+
+    /// A link is gone, or cannot be used any more.
+    fn on_link_gone(&mut self, link: &Link) {
+        let Some(used) = self.used.remove(&link.index) else { return };
+        let why = self.choice.obstacle(link).unwrap_or_else(|| format!("link `{}` is gone", used.name));
+        tracing::warn!("{why}");
+        self.policy.with(|balancer, now| balancer.remove_link(LinkId(link.index), now));
+        if let Some(changes) = &mut self.changes
+            && let Err(error) = changes.unroute_link(&used.name)
+        {
+            tracing::debug!("the routes of link `{}` were not all removed: {error}", used.name);
+        }
+    }
+
+    /// A link has other addresses: sockets that use the old ones hang until they time out, so they are closed.
+    fn on_addresses_lost(&mut self, before: &Link, now: &Link) {
+        let lost = lost_addresses(before, now);
+        if lost.is_empty() || !self.used.contains_key(&now.index) || self.options.keep_sockets {
+            return;
+        }
+        tracing::info!("link `{}` has lost an address; its sockets are closed", now.name);
+        match self.traffic.watch().close(|socket| lost.contains(&socket.local.ip())) {
+            Ok(count) => tracing::debug!("{count} sockets were closed"),
+            Err(error) => tracing::debug!("sockets were not closed: {error}"),
+        }
+    }
+
+    /// What is wanted of the links has changed.
+    fn apply_settings(&mut self) -> Result<(), Fault> {
+        let links: Vec<Link> =
+            self.watcher.links().filter(|link| self.choice.includes(link)).cloned().collect();
+        links.iter().try_for_each(|link| self.on_link(link))
+    }
+
+    fn publish(&mut self) {
+        let snapshot = self.policy.with(|balancer, now| balancer.snapshot(now));
+        let links: Vec<&Link> = self.watcher.links().filter(|link| self.choice.includes(link)).collect();
+        self.meeting.publish(self.view.status(&snapshot, &links, Some(&self.choice)));
+    }
+}
