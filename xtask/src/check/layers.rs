@@ -29,6 +29,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("rawlink", &["units"]),
     // app
     ("engine", &["units", "packet", "wire", "crypto", "path", "bond", "udp", "tun"]),
+    ("proxy", &["units"]),
     ("api", &["units"]),
     (
         "daemon",
