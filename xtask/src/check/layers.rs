@@ -32,6 +32,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("sockets", &[]),
     // app
     ("engine", &["units", "packet", "wire", "crypto", "path", "bond", "udp", "tun"]),
+    ("proxy", &["units"]),
     ("api", &["units"]),
     (
         "daemon",
