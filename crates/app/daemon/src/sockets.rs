@@ -62,11 +62,6 @@ impl SocketWatch {
         Ok(count)
     }
 
-    /// The process that has this inode open, as far as it was found.
-    pub(crate) fn owner(&self, inode: u64) -> Option<&bondwire_sockets::Process> {
-        self.owners.of(inode)
-    }
-
     /// Looks for the processes of these sockets.
     pub(crate) fn find_owners(&mut self, seen: &[Seen]) {
         self.owners.refresh(seen.iter().map(|seen| seen.socket.inode));

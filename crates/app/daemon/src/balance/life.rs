@@ -3,7 +3,8 @@
 //! One thread waits for links that change, answers to probes, signals, commands and the time, and does what is due: counters of
 //! interfaces every 100 ms (a dead link is found by them), sockets every 500 ms, whatever the policy has to say at every turn.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,16 +17,19 @@ use bondwire_units::LinkId;
 
 use super::BalanceOptions;
 use super::counters;
+use super::desk::Desk;
 use super::links::{config_of, lost_addresses};
 use super::policy::Policy;
 use super::prober::{Outcome, Prober};
+use super::proxied::{Proxied, route_of};
+use super::resolvers;
+use super::shown::{Led, Sources};
 use super::traffic::{Placed, Signs, Traffic};
 use super::view::View;
 use crate::config::BalanceConfig;
 use crate::control::{EVERY, Meeting};
 use crate::faults;
 use crate::links::LinkChoice;
-use crate::sockets;
 use crate::tunnel;
 use crate::wake::{self, StopSignal, Waker};
 
@@ -61,8 +65,12 @@ impl Beat {
 /// A balancer while it runs.
 #[derive(Debug)]
 pub(super) struct Life {
+    config: BalanceConfig,
     options: BalanceOptions,
     policy: Policy,
+    desk: Arc<Desk>,
+    proxied: Option<Proxied>,
+    resolvers: Vec<SocketAddr>,
     choice: LinkChoice,
     watcher: Watcher,
     /// None for an ordinary user, who may not change the network.
@@ -74,6 +82,8 @@ pub(super) struct Life {
     view: View,
     /// The links that sockets go over, by index.
     used: BTreeMap<u32, Link>,
+    /// Sockets that the kernel's program led, by cookie.
+    led: BTreeMap<u64, Led>,
     /// Whether the routes of one could not all be made.
     unrouted: bool,
     retry: Beat,
@@ -95,13 +105,16 @@ impl Life {
         meeting: Arc<Meeting>,
         waker: Waker,
     ) -> Result<Self, Fault> {
-        let _ = config;
         let prober = Prober::new()
             .map_err(|error| Fault::from_io("cannot probe links", &error, "look at the system's limits"))?;
         let traffic =
             Traffic::open().map_err(|error| faults::diag("cannot look at this machine's sockets", &error))?;
         Ok(Self {
             view: View::new(options.proxy),
+            desk: Arc::new(Desk::new(policy.clone())),
+            proxied: None,
+            resolvers: resolvers_of(&config),
+            config,
             options,
             policy,
             choice,
@@ -112,6 +125,7 @@ impl Life {
             prober,
             traffic,
             used: BTreeMap::new(),
+            led: BTreeMap::new(),
             unrouted: false,
             retry: Beat::new(RETRY),
             counters: Beat::new(COUNTERS),
@@ -126,7 +140,8 @@ impl Life {
         for link in links {
             self.on_link(&link)?;
         }
-        self.act()?;
+        self.start_ways()?;
+        self.act();
         self.look_around();
         self.publish();
         ready();
@@ -140,7 +155,8 @@ impl Life {
                 self.apply_settings()?;
             }
             self.look_around();
-            self.act()?;
+            self.act();
+            self.proxied.as_mut().map_or(Ok(()), Proxied::check)?;
             if self.publish.is_due(Instant::now()) {
                 self.publish();
             }
@@ -150,8 +166,22 @@ impl Life {
         }
     }
 
+    /// Opens the ways by which sockets come.
+    fn start_ways(&mut self) -> Result<(), Fault> {
+        if let Some(listen) = self.options.proxy {
+            let keep = self.options.keep_sockets;
+            let proxied =
+                Proxied::start(listen, &self.config, &self.resolvers, keep, &self.desk, &self.waker)?;
+            tracing::info!("SOCKS5 and HTTP proxy on {}", proxied.address());
+            self.view.set_proxy(proxied.address());
+            self.proxied = Some(proxied);
+        }
+        Ok(())
+    }
+
     /// Undoes everything.
     pub(super) fn end(mut self) -> Result<(), Fault> {
+        self.proxied = None;
         self.changes.take().map_or(Ok(()), tunnel::undo)
     }
 
@@ -214,39 +244,52 @@ impl Life {
     }
 
     fn show_sockets(&mut self, placed: &[Placed], left_out: usize) {
-        let name = |id: LinkId| self.used.get(&id.0).map(|link| link.name.clone());
-        let watch = self.traffic.watch();
-        let entries = placed
-            .iter()
-            .map(|placed| bondwire_api::SocketEntry {
-                link: name(placed.link),
-                way: "transparent".to_owned(),
-                ..watch.entry(&placed.seen)
-            })
-            .collect();
-        self.meeting.publish_sockets(sockets::listed(Some(bondwire_api::Mode::Balance), entries, left_out));
+        let names = self.used.values().map(|link| (link.index, link.name.clone())).collect();
+        let sources = Sources {
+            placed,
+            left_out,
+            watch: self.traffic.watch(),
+            policy: &self.policy,
+            desk: &self.desk,
+            led: &self.led,
+            names: &names,
+        };
+        self.meeting.publish_sockets(sources.sockets());
     }
 
     /// Does what the policy asks for.
-    fn act(&mut self) -> Result<(), Fault> {
+    fn act(&mut self) {
         self.policy.with(|balancer, now| balancer.handle_timeout(now));
+        let mut left = BTreeSet::new();
         while let Some(event) = self.policy.with(|balancer, _| balancer.poll_event()) {
-            self.on_event(event);
+            self.on_event(event, &mut left);
+        }
+        if let Some(proxied) = &self.proxied {
+            left.into_iter().for_each(|link| proxied.handle().move_flows(link));
         }
         while let Some(probe) = self.policy.with(|balancer, now| balancer.poll_probe(now)) {
             self.on_probe(&probe);
         }
-        Ok(())
     }
 
-    fn on_event(&mut self, event: Event) {
+    /// Links that the proxy's UDP flows leave are added to `left`.
+    fn on_event(&mut self, event: Event, left: &mut BTreeSet<LinkId>) {
         match event {
             Event::LinkState { link, from, to, why } => {
                 let name = self.used.get(&link.0).map_or("(gone)", |link| link.name.as_str());
                 tracing::info!("link `{name}`: {from:?} -> {to:?} ({why:?})");
             }
-            Event::Evict { link } => tracing::debug!("link {link:?} is left"),
-            Event::SocketMoved { .. } | Event::PlanChanged => {}
+            Event::Evict { link } => {
+                if let Some(proxied) = &self.proxied {
+                    proxied.handle().evict(link);
+                }
+            }
+            Event::SocketMoved { socket, from, to } => {
+                if self.desk.on_moved(socket, to) {
+                    left.insert(from);
+                }
+            }
+            Event::PlanChanged => {}
         }
     }
 
@@ -294,11 +337,24 @@ impl Life {
         if self.used.insert(link.index, link.clone()).is_none() {
             tracing::info!("link `{}` ({}) is used", link.name, link.kind);
         }
+        self.tell_desk(link);
         let config = config_of(link, &self.choice.wanted(link));
         if !self.policy.with(|balancer, now| balancer.set_link(config, now)) {
             tracing::warn!("link `{}` is one too many: at most {}", link.name, bondwire_balance::MAX_LINKS);
         }
         Ok(())
+    }
+
+    /// How the proxy ties sockets to a link. Its answers from resolvers are forgotten, as it may be another network now.
+    fn tell_desk(&self, link: &Link) {
+        let others: Vec<Link> = self.used.values().cloned().collect();
+        let resolvers = resolvers::of_link(link, &others, &self.resolvers);
+        let id = LinkId(link.index);
+        if self.desk.set_route(id, Some(route_of(link, resolvers)))
+            && let Some(proxied) = &self.proxied
+        {
+            proxied.handle().forget_answers(id);
+        }
     }
 
     /// Gives a link a routing table, so that sockets bound to it leave over it whatever the main table says.
@@ -321,7 +377,9 @@ impl Life {
         let Some(used) = self.used.remove(&link.index) else { return };
         let why = self.choice.obstacle(link).unwrap_or_else(|| format!("link `{}` is gone", used.name));
         tracing::warn!("{why}");
-        self.policy.with(|balancer, now| balancer.remove_link(LinkId(link.index), now));
+        let id = LinkId(link.index);
+        self.desk.set_route(id, None);
+        self.policy.with(|balancer, now| balancer.remove_link(id, now));
         if let Some(changes) = &mut self.changes
             && let Err(error) = changes.unroute_link(&used.name)
         {
@@ -354,4 +412,10 @@ impl Life {
         let links: Vec<&Link> = self.watcher.links().filter(|link| self.choice.includes(link)).collect();
         self.meeting.publish(self.view.status(&snapshot, &links, Some(&self.choice)));
     }
+}
+
+/// The resolvers that were named, or the system's.
+fn resolvers_of(config: &BalanceConfig) -> Vec<SocketAddr> {
+    let named: Vec<SocketAddr> = config.resolvers.iter().map(|resolver| resolver.address()).collect();
+    if named.is_empty() { resolvers::of_system() } else { named }
 }

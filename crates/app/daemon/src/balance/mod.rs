@@ -9,11 +9,14 @@
 //! [`life`]. *End*: the proxy's sockets are closed, and every change of the network is undone.
 
 mod counters;
+mod desk;
 mod life;
 mod links;
 mod policy;
 mod prober;
+mod proxied;
 mod resolvers;
+mod shown;
 mod traffic;
 mod view;
 

@@ -49,6 +49,11 @@ impl View {
         Self { started: Instant::now(), proxy, carried: BTreeMap::new() }
     }
 
+    /// Where the proxy listens, once the system has chosen the port.
+    pub(super) fn set_proxy(&mut self, address: SocketAddr) {
+        self.proxy = Some(address);
+    }
+
     /// Notes an interface's counters.
     pub(super) fn note(&mut self, name: &str, now: Carried) {
         if let Some((last, sum)) = self.carried.get_mut(name) {

@@ -1,0 +1,8 @@
+//! `bondwire balance` on a private internet with real clients. The web host sees which link each connection came over.
+#![forbid(unsafe_code)]
+
+mod proxy;
+#[path = "../support/mod.rs"]
+mod support;
+mod web;
+mod world;
