@@ -130,7 +130,7 @@ fn transfers_of_a_dead_link_end_at_once() {
         let died = Instant::now();
         let on_dead = world.shares()[1];
         let ended =
-            |transfers: &mut Vec<Process>| transfers.iter_mut().filter(|curl| !curl.is_running()).count();
+            |transfers: &mut Vec<Process>| transfers.iter_mut().map(Process::is_running).filter(|runs| !runs).count();
         until("those of the dead link have ended", seconds(5), || ended(&mut transfers) >= on_dead);
         println!("{on_dead} transfers ended {:?} after their link's death", died.elapsed());
         assert_eq!(ended(&mut transfers), on_dead, "the others go on");
