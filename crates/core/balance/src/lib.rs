@@ -19,10 +19,23 @@
 #![forbid(unsafe_code)]
 
 mod balancer;
+mod chains;
 mod config;
+mod delay;
 mod event;
+mod flows;
+mod health;
+mod link;
+mod meter;
 mod plan;
+mod ports;
+mod probes;
 mod request;
+mod rules;
+mod shares;
+mod sites;
+#[cfg(test)]
+mod tests;
 
 pub use balancer::Balancer;
 pub use config::{

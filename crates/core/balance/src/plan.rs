@@ -87,6 +87,8 @@ pub enum KernelAction {
     Link(LinkId),
     /// Choose as usual, without this link.
     Avoid(LinkId),
+    /// Choose as usual: the rule names a link that does not work, or is not there. Later rules do not count.
+    Choose,
     /// Leave it alone.
     Bypass,
     /// Refuse it (EPERM): its rule names one link only, which does not work.

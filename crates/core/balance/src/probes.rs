@@ -1,0 +1,150 @@
+//! Probes under way, and which targets count.
+//!
+//! A target counts over a link once it has answered over this one, or over any within ten minutes: what never
+//! answered proves nothing by being silent. It stops counting where others answered twice while it did not: one
+//! dead target is not a dead link. Targets that do not count are still asked now and then.
+//!
+//! Bound: 256 probes under way.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+
+use bondwire_units::Timestamp;
+
+use crate::config::{MAX_TARGETS, ProbeConfig, Target};
+use crate::event::ProbeId;
+use crate::link::Link;
+
+/// The most probes under way.
+const MAX_PENDING: usize = 256;
+/// How long an answer over another link vouches for a target.
+const VOUCHED: Duration = Duration::from_secs(600);
+/// Every so many probes go to a target that does not count.
+const EXPLORE: u8 = 4;
+
+/// One probe under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pending {
+    pub(crate) slot: usize,
+    pub(crate) target: usize,
+    pub(crate) sent: Timestamp,
+    /// Whether the target counted when it was asked.
+    pub(crate) counts: bool,
+    expires: Timestamp,
+}
+
+/// The probes of all links.
+#[derive(Debug)]
+pub(crate) struct Probes {
+    targets: Vec<Target>,
+    pub(crate) idle_interval: Duration,
+    answered: [Option<Timestamp>; MAX_TARGETS],
+    pending: BTreeMap<u64, Pending>,
+    deadlines: BTreeSet<(Timestamp, u64)>,
+    next: u64,
+}
+
+impl Probes {
+    pub(crate) fn new(mut config: ProbeConfig, seed: u64) -> Self {
+        config.targets.truncate(MAX_TARGETS);
+        Self {
+            targets: config.targets,
+            idle_interval: config.idle_interval.max(Duration::from_millis(100)),
+            answered: [None; MAX_TARGETS],
+            pending: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            next: seed >> 16,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.targets.is_empty()
+    }
+
+    pub(crate) fn target(&self, index: usize) -> Target {
+        self.targets[index]
+    }
+
+    /// The targets that count over `link`, as bits.
+    pub(crate) fn counting(&self, link: &Link, now: Timestamp) -> u8 {
+        let vouched = |answered: &Option<Timestamp>| answered.is_some_and(|at| now.since(at) < VOUCHED);
+        let vouched =
+            self.answered.iter().rev().fold(0, |bits, answered| bits << 1 | u8::from(vouched(answered)));
+        (vouched | link.proven) & !link.discredited
+    }
+
+    /// Whether probes can find out if `link` lives.
+    pub(crate) fn can_test(&self, link: &Link, now: Timestamp) -> bool {
+        self.counting(link, now) != 0
+    }
+
+    /// The next target for `link`, and whether it counts.
+    pub(crate) fn choose(&self, link: &mut Link, now: Timestamp) -> (usize, bool) {
+        let all = u8::MAX >> (MAX_TARGETS - self.targets.len().clamp(1, MAX_TARGETS));
+        let counting = self.counting(link, now) & all;
+        link.rotation = link.rotation.wrapping_add(1);
+        let explore = link.rotation.is_multiple_of(EXPLORE) && counting != all && link.is_stable();
+        let among = if counting == 0 || explore { all & !counting } else { counting };
+        let nth = u32::from(link.rotation) % among.count_ones().max(1);
+        let mut rest = among;
+        for _ in 0..nth {
+            rest &= rest.wrapping_sub(1);
+        }
+        let target = (rest.trailing_zeros() as usize).min(self.targets.len().saturating_sub(1));
+        (target, counting >> target & 1 == 1)
+    }
+
+    /// A probe is on its way. With too many under way the oldest is given up, without conclusions.
+    pub(crate) fn add(
+        &mut self,
+        slot: usize,
+        (target, counts): (usize, bool),
+        patience: Duration,
+        now: Timestamp,
+    ) -> ProbeId {
+        if self.pending.len() >= MAX_PENDING
+            && let Some(&(_, oldest)) = self.deadlines.first()
+        {
+            self.take(ProbeId(oldest));
+        }
+        self.next = self.next.wrapping_add(1);
+        let expires = now + patience;
+        self.pending.insert(self.next, Pending { slot, target, sent: now, counts, expires });
+        self.deadlines.insert((expires, self.next));
+        ProbeId(self.next)
+    }
+
+    /// When the probe was sent.
+    pub(crate) fn sent(&self, probe: ProbeId) -> Option<Timestamp> {
+        self.pending.get(&probe.0).map(|pending| pending.sent)
+    }
+
+    /// The probe is over.
+    pub(crate) fn take(&mut self, probe: ProbeId) -> Option<Pending> {
+        let pending = self.pending.remove(&probe.0)?;
+        self.deadlines.remove(&(pending.expires, probe.0));
+        Some(pending)
+    }
+
+    /// `target` answered over some link.
+    pub(crate) fn vouch(&mut self, target: usize, now: Timestamp) {
+        self.answered[target] = Some(now);
+    }
+
+    /// A probe that was not answered in time.
+    pub(crate) fn take_expired(&mut self, now: Timestamp) -> Option<Pending> {
+        let &(expires, id) = self.deadlines.first()?;
+        if expires > now { None } else { self.take(ProbeId(id)) }
+    }
+
+    pub(crate) fn timeout(&self) -> Option<Timestamp> {
+        self.deadlines.first().map(|&(at, _)| at)
+    }
+
+    /// Probes of `slot` mean nothing any more. O(probes under way), when a link vanishes.
+    pub(crate) fn forget_link(&mut self, slot: usize) {
+        self.pending.retain(|_, pending| pending.slot != slot);
+        let pending = &self.pending;
+        self.deadlines.retain(|(_, id)| pending.contains_key(id));
+    }
+}

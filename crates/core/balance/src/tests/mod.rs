@@ -1,0 +1,1 @@
+//! The whole policy: over model links, in virtual time.
