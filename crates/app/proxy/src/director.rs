@@ -55,15 +55,12 @@ pub struct Placement {
 /// Why a socket gets no link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Every link is down, or none may be used.
-    #[error("no link is up that may be used")]
+    /// No link that may be used.
+    #[error("there is no link that may be used")]
     NoLink,
-    /// A rule of the user's forbids it.
-    #[error("a rule forbids this destination")]
-    Forbidden,
-    /// The flow table is full.
-    #[error("too many sockets are open")]
-    Full,
+    /// A rule names one link only, which does not work.
+    #[error("a rule sends this destination over one link only, which does not work now")]
+    RuleLinkDown,
 }
 
 /// How an attempt over one link ended without a connection.
@@ -75,7 +72,7 @@ pub enum Failure {
     Unreachable,
     /// The link's patience passed, or the whole time for connecting.
     NoAnswer,
-    /// No resolver answered over this link.
+    /// The link's resolvers answered that they will not, or there are none. Says nothing of the link.
     NoResolver,
     /// The socket could not be tied to the link: interface gone, address gone, not permitted.
     Local,
@@ -83,7 +80,7 @@ pub enum Failure {
     Overtaken,
 }
 
-/// Bytes that moved since the last report. Up is towards the internet.
+/// All bytes that a socket has moved since it was opened. Up is towards the internet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traffic {
     /// Whose.
@@ -102,8 +99,8 @@ pub trait Director: Send + Sync {
     /// When no link may carry it.
     fn open(&self, request: &Request<'_>) -> Result<Placement, Refusal>;
 
-    /// The next link in the race of a socket that is not yet connected, or the link to which a UDP socket moves whose link
-    /// died. `None`: there is no other.
+    /// The next link in the race of a socket that is not yet connected, or of a UDP socket that its link does not take.
+    /// `None`: there is no other.
     fn next_link(&self, socket: SocketId) -> Option<Placement>;
 
     /// An attempt starts over this link.
@@ -115,11 +112,17 @@ pub trait Director: Send + Sync {
     /// An attempt ended without a connection.
     fn failed(&self, socket: SocketId, link: LinkId, why: Failure);
 
-    /// Bytes moved; at most a few times a second for each socket.
+    /// Bytes moved: twice a second for each socket that has traffic, and before it is closed.
     fn traffic(&self, moved: &[Traffic]);
 
     /// The remote, or the path to it, reset the connection.
     fn reset(&self, _socket: SocketId) {}
+
+    /// One side has said that it sends no more.
+    fn closing(&self, _socket: SocketId) {}
+
+    /// A name has these addresses, as some link's resolver says.
+    fn resolved(&self, _name: &str, _addresses: &[IpAddr]) {}
 
     /// The socket is gone.
     fn closed(&self, socket: SocketId);

@@ -21,7 +21,7 @@ use crate::worker::Worker;
 pub(crate) enum Fate {
     /// No traffic for too long: an orderly end.
     Idle,
-    /// Its link was evicted: a reset for TCP, another link for UDP.
+    /// Its link was evicted: a reset.
     Evicted,
     /// The proxy stops.
     Stopped,
@@ -33,10 +33,12 @@ pub(crate) struct Entry {
     pub(crate) transport: Transport,
     /// The link that carries it; `None` before there is one, and for a socket that no link carries.
     pub(crate) link: Cell<Option<LinkId>>,
-    /// Bytes towards the internet, not yet reported.
+    /// All bytes towards the internet.
     pub(crate) up: Cell<u64>,
-    /// Bytes from the internet, not yet reported.
+    /// All bytes from the internet.
     pub(crate) down: Cell<u64>,
+    /// Both together, as last reported.
+    reported: Cell<u64>,
     /// Sweeps since the last traffic.
     quiet: Cell<u32>,
     /// The sweeps that it may be quiet; `u32::MAX` before it is connected.
@@ -53,11 +55,18 @@ impl Entry {
             link: Cell::new(None),
             up: Cell::new(0),
             down: Cell::new(0),
+            reported: Cell::new(0),
             quiet: Cell::new(0),
             patience: Cell::new(u32::MAX),
             fate: Cell::new(None),
             waker: RefCell::new(None),
         }
+    }
+
+    /// What to report, if anything moved since the last report.
+    fn take_report(&self) -> Option<Traffic> {
+        let (up, down) = (self.up.get(), self.down.get());
+        (self.reported.replace(up + down) != up + down).then_some(Traffic { socket: self.socket, up, down })
     }
 
     /// How long it may be without traffic from now on.
@@ -86,11 +95,6 @@ impl Entry {
         Poll::Pending
     }
 
-    /// What has to happen to it, if anything, without waiting.
-    pub(crate) fn take_fate(&self) -> Option<Fate> {
-        self.fate.take()
-    }
-
     /// Whether it was found without traffic for too long.
     pub(crate) fn is_idle(&self) -> bool {
         self.fate.get() == Some(Fate::Idle)
@@ -112,10 +116,9 @@ pub(crate) type Leases = RefCell<Slab<Rc<Entry>>>;
 pub(crate) fn sweep(leases: &Leases, director: &dyn Director, report: &mut Vec<Traffic>) {
     report.clear();
     for (_, entry) in leases.borrow().iter() {
-        let (up, down) = (entry.up.take(), entry.down.take());
-        if up != 0 || down != 0 {
+        if let Some(traffic) = entry.take_report() {
             entry.quiet.set(0);
-            report.push(Traffic { socket: entry.socket, up, down });
+            report.push(traffic);
             continue;
         }
         entry.quiet.set(entry.quiet.get().saturating_add(1));
@@ -128,11 +131,20 @@ pub(crate) fn sweep(leases: &Leases, director: &dyn Director, report: &mut Vec<T
     }
 }
 
-/// Tells every socket of this kind on this link that it was evicted.
-pub(crate) fn evict(leases: &Leases, link: LinkId, transport: Transport) {
+/// Tells every TCP socket on this link that it was evicted.
+pub(crate) fn evict(leases: &Leases, link: LinkId) {
     for (_, entry) in leases.borrow().iter() {
-        if entry.transport == transport && entry.link.get() == Some(link) {
+        if entry.transport == Transport::Tcp && entry.link.get() == Some(link) {
             entry.doom(Fate::Evicted);
+        }
+    }
+}
+
+/// Gives UDP flows other links, from their next datagram on.
+pub(crate) fn move_flows(leases: &Leases, moves: &[(SocketId, LinkId)]) {
+    for (_, entry) in leases.borrow().iter().filter(|(_, entry)| entry.transport == Transport::Udp) {
+        if let Some((_, to)) = moves.iter().rev().find(|(socket, _)| *socket == entry.socket) {
+            entry.link.set(Some(*to));
         }
     }
 }
@@ -163,10 +175,9 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.worker.leases.borrow_mut().remove(self.key);
-        let (up, down) = (self.entry.up.take(), self.entry.down.take());
         let director = &self.worker.shared.director;
-        if up != 0 || down != 0 {
-            director.traffic(&[Traffic { socket: self.entry.socket, up, down }]);
+        if let Some(traffic) = self.entry.take_report() {
+            director.traffic(&[traffic]);
         }
         director.closed(self.entry.socket);
     }

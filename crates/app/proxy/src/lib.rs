@@ -6,7 +6,7 @@
 //!
 //! Life-cycle: [`Proxy::bind`] listens, [`Proxy::run`] serves on threads of its own until [`ProxyHandle::stop`];
 //! the handle carries the policy's events in: [`evict`](ProxyHandle::evict) resets a link's TCP sockets so that applications
-//! reconnect, [`move_flows`](ProxyHandle::move_flows) gives its UDP flows another link.
+//! reconnect, [`move_flow`](ProxyHandle::move_flow) gives a UDP flow another link.
 //!
 //! Threads: one event loop per processor, clients stay on the thread that took them, and nothing is locked per byte. Data is spliced
 //! in the kernel where it comes in large pieces and copied where it does not.

@@ -11,7 +11,7 @@ use tokio::runtime;
 use tokio::task::LocalSet;
 
 use crate::config::{Config, Login};
-use crate::director::{Director, Links, Transport};
+use crate::director::{Director, Links, SocketId};
 use crate::error::BindError;
 use crate::worker::{self, Inbox, Shared, Worker};
 
@@ -164,14 +164,14 @@ impl ProxyHandle {
     /// Closes the link's TCP sockets with a reset, unless the configuration says keep.
     pub fn evict(&self, link: LinkId) {
         for inbox in &self.shared.inboxes {
-            inbox.evict(link, Transport::Tcp);
+            inbox.evict(link);
         }
     }
 
-    /// Moves the link's UDP flows: each asks the director for its next link when its client sends again.
-    pub fn move_flows(&self, link: LinkId) {
+    /// Gives a UDP flow another link, from its next datagram on.
+    pub fn move_flow(&self, socket: SocketId, to: LinkId) {
         for inbox in &self.shared.inboxes {
-            inbox.evict(link, Transport::Udp);
+            inbox.move_flow(socket, to);
         }
     }
 

@@ -1,8 +1,8 @@
 //! One thread of the proxy: its event loop, its list of open sockets, its caches.
 //!
 //! Each worker has a listening socket of its own on the shared port (`SO_REUSEPORT`), so the kernel spreads connects by hash.
-//! Few long transfers may fall on one thread by chance; so a worker that already serves two clients more than the least
-//! busy one hands a new client over. Everything else of a client stays on its thread: no locks, no shared counters but the number of clients.
+//! Long transfers may pile up on one thread by chance; so a worker that serves far more clients than the least busy one hands
+//! new ones over. Everything else of a client stays on its thread: no locks, no shared counters but the number of clients.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 
 use crate::client;
 use crate::config::{Config, Evicted};
-use crate::director::{Director, Links, Route, Transport};
+use crate::director::{Director, Links, Route, SocketId};
 use crate::dns::cache::Cache;
 use crate::lease::{self, Leases};
 use crate::relay::pipe::Pipes;
@@ -27,6 +27,11 @@ use crate::relay::pipe::Pipes;
 const REFUSALS: usize = 64;
 /// The least buffer that a read gets; see [`Worker::scratch`].
 pub(crate) const SCRATCH: usize = 64 * 1024;
+/// A worker hands a client over if it has this many more than twice the least busy one's. A hand-over costs about a tenth of a
+/// short connection, so it is for transfers that pile up and not for chance.
+const UNEQUAL: usize = 4;
+/// Flows of which a worker can be told between two looks at its post; the others ask for a link when theirs fails to send.
+const MOST_MOVES: usize = 4096;
 /// After a failed accept (no files left) the next try waits this long.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
@@ -55,11 +60,12 @@ pub(crate) struct Inbox {
     arrived: Notify,
 }
 
-/// Bounded: clients by the limit on them, the rest by the number of links.
+/// Bounded: clients by the limit on them, moves by [`MOST_MOVES`], the rest by the number of links.
 #[derive(Default)]
 struct Post {
     clients: Vec<StdStream>,
-    evicted: Vec<(LinkId, Transport)>,
+    evicted: Vec<LinkId>,
+    moved: Vec<(SocketId, LinkId)>,
     forgotten: Vec<LinkId>,
 }
 
@@ -68,10 +74,19 @@ impl Inbox {
         self.post.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    pub(crate) fn evict(&self, link: LinkId, transport: Transport) {
+    pub(crate) fn evict(&self, link: LinkId) {
         let mut post = self.post();
-        if !post.evicted.contains(&(link, transport)) {
-            post.evicted.push((link, transport));
+        if !post.evicted.contains(&link) {
+            post.evicted.push(link);
+        }
+        drop(post);
+        self.arrived.notify_one();
+    }
+
+    pub(crate) fn move_flow(&self, socket: SocketId, to: LinkId) {
+        let mut post = self.post();
+        if post.moved.len() < MOST_MOVES {
+            post.moved.push((socket, to));
         }
         drop(post);
         self.arrived.notify_one();
@@ -171,10 +186,13 @@ impl Worker {
         for link in post.forgotten {
             self.cache.borrow_mut().forget(link);
         }
-        for (link, transport) in post.evicted {
-            if transport == Transport::Udp || self.shared.config.evicted == Evicted::Reset {
-                lease::evict(&self.leases, link, transport);
+        if self.shared.config.evicted == Evicted::Reset {
+            for link in post.evicted {
+                lease::evict(&self.leases, link);
             }
+        }
+        if !post.moved.is_empty() {
+            lease::move_flows(&self.leases, &post.moved);
         }
     }
 
@@ -199,7 +217,7 @@ impl Worker {
         let mine = self.inbox().clients.load(Ordering::Relaxed);
         let least = inboxes.iter().min_by_key(|inbox| inbox.clients.load(Ordering::Relaxed));
         match least {
-            Some(other) if other.clients.load(Ordering::Relaxed) + 2 <= mine => {
+            Some(other) if mine >= UNEQUAL + 2 * other.clients.load(Ordering::Relaxed) => {
                 let Ok(stream) = stream.into_std() else { return };
                 other.clients.fetch_add(1, Ordering::Relaxed);
                 other.post().clients.push(stream);

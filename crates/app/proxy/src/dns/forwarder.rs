@@ -292,6 +292,11 @@ async fn race(worker: &Rc<Worker>, message: &[u8], query: &Query, tcp: bool) -> 
     let entry = &lease.entry;
     entry.up.set(message.len() as u64);
     entry.down.set(answer.message.len() as u64);
+    if let Some(walked) = message::walk(&answer.message, query.question_end)
+        && !walked.addresses.is_empty()
+    {
+        director.resolved(&query.name, &walked.addresses);
+    }
     worker.cache.borrow_mut().put(link, message, query.question_end, &answer.message, Instant::now());
     Some(answer.message)
 }

@@ -112,6 +112,9 @@ async fn ask(
     let walked = message::walk(&answer, end).ok_or(LookupError::Link(Failure::NoResolver))?;
     let addresses: Vec<IpAddr> =
         walked.addresses.into_iter().filter(|ip| ip.is_ipv4() == (kind == message::A)).collect();
+    if !addresses.is_empty() {
+        worker.shared.director.resolved(name, &addresses);
+    }
     if addresses.is_empty() { Err(LookupError::NoSuchName) } else { Ok(addresses) }
 }
 

@@ -6,7 +6,6 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::head::BadHead;
-use crate::director::Refusal;
 use crate::error::ConnectError;
 
 /// A status line and the reason that stands in the body.
@@ -53,8 +52,7 @@ impl From<BadHead> for Refused {
 impl From<ConnectError> for Refused {
     fn from(error: ConnectError) -> Self {
         let (status, hint) = match error {
-            ConnectError::Refused(Refusal::Forbidden) => ("403 Forbidden", "See the rules of bondwire"),
-            ConnectError::Refused(_) => ("503 Service Unavailable", "See bondwire status"),
+            ConnectError::Refused(_) => ("503 Service Unavailable", "See bondwire links"),
             ConnectError::NoAnswer => ("504 Gateway Timeout", "Try again, or see bondwire status"),
             ConnectError::NoSuchName => ("502 Bad Gateway", "Check its spelling"),
             _ => ("502 Bad Gateway", "See bondwire status"),

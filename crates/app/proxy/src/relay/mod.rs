@@ -41,6 +41,14 @@ pub(crate) async fn relay(worker: Rc<Worker>, mut client: TcpStream, mut upstrea
     entry.allow_quiet(timeouts.idle);
     let mut up = Some(Direction::new(&worker, early));
     let mut down = Some(Direction::new(&worker, Vec::new()));
+    let half_close = |both: bool, output: &TcpStream| {
+        // Once both have finished, the close that follows says so itself.
+        if !both {
+            finish(output);
+            entry.allow_quiet(timeouts.half_closed);
+            worker.shared.director.closing(entry.socket);
+        }
+    };
     let end = poll_fn(|cx| {
         if entry.poll_fate(cx).is_ready() {
             return Poll::Ready(End::Told);
@@ -50,9 +58,8 @@ pub(crate) async fn relay(worker: Rc<Worker>, mut client: TcpStream, mut upstrea
         if let Some(direction) = &mut up {
             match direction.poll_move(cx, &mut client_in, &remote_out, &entry.up) {
                 Poll::Ready(Ok(())) => {
-                    finish(remote_out.as_ref());
-                    entry.allow_quiet(timeouts.half_closed);
                     up = None;
+                    half_close(down.is_none(), remote_out.as_ref());
                 }
                 Poll::Ready(Err(Broken::Source(_))) => return Poll::Ready(End::Client),
                 Poll::Ready(Err(Broken::Sink(_))) => return Poll::Ready(End::Remote),
@@ -62,9 +69,8 @@ pub(crate) async fn relay(worker: Rc<Worker>, mut client: TcpStream, mut upstrea
         if let Some(direction) = &mut down {
             match direction.poll_move(cx, &mut remote_in, &client_out, &entry.down) {
                 Poll::Ready(Ok(())) => {
-                    finish(client_out.as_ref());
-                    entry.allow_quiet(timeouts.half_closed);
                     down = None;
+                    half_close(up.is_none(), client_out.as_ref());
                 }
                 Poll::Ready(Err(Broken::Source(_))) => return Poll::Ready(End::Remote),
                 Poll::Ready(Err(Broken::Sink(_))) => return Poll::Ready(End::Client),

@@ -3,7 +3,7 @@
 //! An association lives as long as the TCP connection that asked for it. It has one socket towards the client and one for each link
 //! and address family that its flows use; so a client's datagrams to different remotes over one link come from one port, as
 //! applications behind a NAT need it (RFC 4787, REQ-1). A flow is a remote; the director places it when its first
-//! datagram comes, and names another link when its own is evicted: the next datagram takes that one. Datagrams from anyone to those sockets
+//! datagram comes, and may name another one at any time: the next datagram takes that one. Datagrams from anyone to those sockets
 //! are passed to the client with their sender's address. Fragments are refused, counted, and said in the log once.
 //!
 //! Bounds: flows (the longest idle gives way), names, and [`WAITING`] datagrams for each name that is being looked up.
@@ -26,7 +26,7 @@ use super::{NOWHERE, answer};
 use crate::connect::{Host, Target, route};
 use crate::director::{Failure, Placement, Transport};
 use crate::dns::resolver::{self, LookupError};
-use crate::lease::{Fate, Lease};
+use crate::lease::Lease;
 use crate::outbound;
 use crate::worker::Worker;
 
@@ -206,7 +206,6 @@ impl Association {
             }
         }
         let Some(flow) = flows.get_mut(&remote) else { return };
-        self.obey_fate(flow);
         flow.used = Instant::now();
         let link = flow.lease.entry.link.get();
         let sent = self.out(link, remote.is_ipv4()).and_then(|out| out.try_send_to(payload, remote));
@@ -254,17 +253,6 @@ impl Association {
             self.worker.shared.director.connecting(lease.entry.socket, link);
         }
         flows.insert(remote, Flow { lease, used: now, asked: Cell::new(Some(now)) });
-    }
-
-    /// A flow whose link was evicted takes its next link.
-    fn obey_fate(&self, flow: &Flow) {
-        let entry = &flow.lease.entry;
-        if entry.take_fate() == Some(Fate::Evicted)
-            && let Some(placement) = self.worker.shared.director.next_link(entry.socket)
-        {
-            entry.link.set(placement.link);
-            flow.asked.set(Some(Instant::now()));
-        }
     }
 
     /// The socket for a link and a family.

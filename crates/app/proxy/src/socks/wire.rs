@@ -34,8 +34,8 @@ pub(crate) enum Reply {
 impl From<ConnectError> for Reply {
     fn from(error: ConnectError) -> Self {
         match error {
-            ConnectError::Refused(Refusal::Forbidden) => Self::NotAllowed,
-            ConnectError::Refused(Refusal::Full) | ConnectError::Local => Self::Failure,
+            ConnectError::Refused(Refusal::RuleLinkDown) => Self::NotAllowed,
+            ConnectError::Local => Self::Failure,
             ConnectError::Refused(Refusal::NoLink) | ConnectError::Unreachable => Self::NetworkUnreachable,
             ConnectError::NoAnswer | ConnectError::NoSuchName | ConnectError::NoResolver => Self::HostUnreachable,
             ConnectError::ByRemote => Self::Refused,
