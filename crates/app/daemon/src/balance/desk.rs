@@ -1,11 +1,11 @@
 //! Where the proxy's threads ask the policy, and learn how sockets are tied to links.
 //!
-//! The proxy has types of its own, so that it can be used with any policy; this is the translation. What the policy wants in other terms
-//! is kept here for each open socket: its sums of bytes, and the link to which a UDP flow was moved until the proxy asks for it.
+//! The proxy has types of its own, so that it can be used with any policy; this is the translation.
 //!
 //! Bound: one entry for each socket that the proxy has open.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -17,24 +17,11 @@ use bondwire_units::LinkId;
 
 use super::policy::Policy;
 
-/// A datagram has no connect that could be raced, but a DNS query has.
-const PATIENCE: Duration = Duration::from_secs(1);
-
-/// An open socket of the proxy's.
-#[derive(Clone, Copy, Debug)]
-struct Open {
-    id: bondwire_balance::SocketId,
-    up: u64,
-    down: u64,
-    /// Where the policy has moved it, and the proxy does not know yet.
-    moved: Option<LinkId>,
-}
-
 /// The policy as the proxy sees it.
 #[derive(Debug)]
 pub(super) struct Desk {
     policy: Policy,
-    open: Mutex<HashMap<u64, Open>>,
+    open: Mutex<HashMap<u64, bondwire_balance::SocketId>>,
     routes: RwLock<BTreeMap<LinkId, Arc<Route>>>,
 }
 
@@ -54,23 +41,18 @@ impl Desk {
         before.as_deref() != route.as_ref()
     }
 
-    /// A UDP flow goes on over another link. Whether it is one of the proxy's.
-    pub(super) fn on_moved(&self, socket: bondwire_balance::SocketId, to: LinkId) -> bool {
-        self.open().get_mut(&socket.get()).map(|open| open.moved = Some(to)).is_some()
-    }
-
     /// Whether a socket of the policy's is one of the proxy's.
     pub(super) fn has(&self, socket: bondwire_balance::SocketId) -> bool {
         self.open().contains_key(&socket.get())
     }
 
-    fn open(&self) -> MutexGuard<'_, HashMap<u64, Open>> {
+    fn open(&self) -> MutexGuard<'_, HashMap<u64, bondwire_balance::SocketId>> {
         // Entries are whole at all times.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn id(&self, socket: SocketId) -> Option<bondwire_balance::SocketId> {
-        self.open().get(&socket.0).map(|open| open.id)
+        self.open().get(&socket.0).copied()
     }
 }
 
@@ -87,25 +69,17 @@ impl Director for Desk {
             uid: None,
             interactive: request.interactive,
         };
-        let placement =
-            self.policy.with(|balancer, now| balancer.open(&request, now)).map_err(|refusal| {
-                tracing::debug!("{refusal}");
-                Refusal::NoLink
-            })?;
-        let open = Open { id: placement.socket, up: 0, down: 0, moved: None };
-        self.open().insert(placement.socket.get(), open);
+        let placement = self.policy.with(|balancer, now| balancer.open(&request, now));
+        let placement = placement.map_err(|refusal| match refusal {
+            bondwire_balance::Refusal::NoLink => Refusal::NoLink,
+            bondwire_balance::Refusal::RuleLinkDown => Refusal::RuleLinkDown,
+        })?;
+        self.open().insert(placement.socket.get(), placement.socket);
         Ok(placement_of(&placement))
     }
 
     fn next_link(&self, socket: SocketId) -> Option<Placement> {
-        let (id, moved) = {
-            let mut all = self.open();
-            let open = all.get_mut(&socket.0)?;
-            (open.id, open.moved.take())
-        };
-        if let Some(link) = moved {
-            return Some(Placement { socket, link: Some(link), patience: PATIENCE });
-        }
+        let id = self.id(socket)?;
         self.policy.with(|balancer, now| balancer.next_link(id, now)).as_ref().map(placement_of)
     }
 
@@ -126,27 +100,22 @@ impl Director for Desk {
         let why = match why {
             Failure::Refused => ConnectFailure::Refused,
             Failure::Unreachable => ConnectFailure::Unreachable,
-            Failure::NoAnswer | Failure::NoResolver => ConnectFailure::NoAnswer,
+            Failure::NoAnswer => ConnectFailure::NoAnswer,
             Failure::Local => ConnectFailure::Local,
-            Failure::Overtaken => ConnectFailure::LostRace,
+            // They speak of the resolvers and of the race, and not of the link.
+            Failure::NoResolver | Failure::Overtaken => ConnectFailure::LostRace,
         };
         self.policy.with_news(|balancer, now| balancer.handle_connect_failed(id, link, why, now));
     }
 
     fn traffic(&self, moved: &[Traffic]) {
-        let mut sums = Vec::with_capacity(moved.len());
-        {
-            let mut all = self.open();
-            for traffic in moved {
-                let Some(open) = all.get_mut(&traffic.socket.0) else { continue };
-                open.up += traffic.up;
-                open.down += traffic.down;
-                sums.push((open.id, open.up, open.down));
-            }
-        }
+        let moved: Vec<_> = {
+            let open = self.open();
+            moved.iter().filter_map(|traffic| Some((*open.get(&traffic.socket.0)?, traffic))).collect()
+        };
         self.policy.with(|balancer, now| {
-            for (id, up, down) in sums {
-                balancer.handle_bytes(id, up, down, now);
+            for (id, traffic) in moved {
+                balancer.handle_bytes(id, traffic.up, traffic.down, now);
             }
         });
     }
@@ -157,10 +126,24 @@ impl Director for Desk {
         }
     }
 
+    fn closing(&self, socket: SocketId) {
+        if let Some(id) = self.id(socket) {
+            self.policy.with(|balancer, now| balancer.handle_closing(id, now));
+        }
+    }
+
+    fn resolved(&self, name: &str, addresses: &[IpAddr]) {
+        self.policy.with(|balancer, now| {
+            for address in addresses {
+                balancer.handle_name(name, *address, now);
+            }
+        });
+    }
+
     fn closed(&self, socket: SocketId) {
-        let open = self.open().remove(&socket.0);
-        if let Some(open) = open {
-            self.policy.with(|balancer, now| balancer.handle_closed(open.id, now));
+        let id = self.open().remove(&socket.0);
+        if let Some(id) = id {
+            self.policy.with(|balancer, now| balancer.handle_closed(id, now));
         }
     }
 }
@@ -203,27 +186,18 @@ mod tests {
         let link = placement.link.expect("a link");
         desk.connecting(placement.socket, link);
         desk.connected(placement.socket, link, Duration::from_millis(20));
-        desk.traffic(&[Traffic { socket: placement.socket, up: 10, down: 100 }]);
-        desk.traffic(&[Traffic { socket: placement.socket, up: 1, down: 50 }]);
-        let sums = desk.open()[&placement.socket.0];
-        assert_eq!((sums.up, sums.down), (11, 150));
-        assert!(desk.has(sums.id));
+        desk.traffic(&[Traffic { socket: placement.socket, up: 11, down: 150 }]);
+        let id = desk.id(placement.socket).expect("it is open");
+        assert!(desk.has(id));
+        desk.policy.with(|balancer, now| {
+            let status = balancer.socket(id, now).expect("it is open");
+            assert_eq!((status.up.get(), status.down.get(), status.link), (11, 150, Some(link)));
+        });
         desk.closed(placement.socket);
         desk.closed(placement.socket);
-        assert!(!desk.has(sums.id) && desk.open().is_empty());
+        assert!(!desk.has(id) && desk.open().is_empty());
         desk.traffic(&[Traffic { socket: placement.socket, up: 1, down: 1 }]);
         assert!(desk.next_link(placement.socket).is_none());
-    }
-
-    #[test]
-    fn a_flow_that_was_moved_learns_its_link_when_it_asks() {
-        let desk = desk();
-        let placement = Director::open(&desk, &request(Transport::Udp)).expect("a link");
-        let id = desk.open()[&placement.socket.0].id;
-        assert!(desk.on_moved(id, LinkId(2)));
-        assert_eq!(desk.next_link(placement.socket).expect("a link").link, Some(LinkId(2)));
-        desk.closed(placement.socket);
-        assert!(!desk.on_moved(id, LinkId(1)), "it is gone");
     }
 
     #[test]

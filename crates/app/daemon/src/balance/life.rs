@@ -3,7 +3,7 @@
 //! One thread waits for links that change, answers to probes, signals, commands and the time, and does what is due: counters of
 //! interfaces every 100 ms (a dead link is found by them), sockets every 500 ms, whatever the policy has to say at every turn.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -260,20 +260,15 @@ impl Life {
     /// Does what the policy asks for.
     fn act(&mut self) {
         self.policy.with(|balancer, now| balancer.handle_timeout(now));
-        let mut left = BTreeSet::new();
         while let Some(event) = self.policy.with(|balancer, _| balancer.poll_event()) {
-            self.on_event(event, &mut left);
-        }
-        if let Some(proxied) = &self.proxied {
-            left.into_iter().for_each(|link| proxied.handle().move_flows(link));
+            self.on_event(event);
         }
         while let Some(probe) = self.policy.with(|balancer, now| balancer.poll_probe(now)) {
             self.on_probe(&probe);
         }
     }
 
-    /// Links that the proxy's UDP flows leave are added to `left`.
-    fn on_event(&mut self, event: Event, left: &mut BTreeSet<LinkId>) {
+    fn on_event(&mut self, event: Event) {
         match event {
             Event::LinkState { link, from, to, why } => {
                 let name = self.used.get(&link.0).map_or("(gone)", |link| link.name.as_str());
@@ -284,9 +279,11 @@ impl Life {
                     proxied.handle().evict(link);
                 }
             }
-            Event::SocketMoved { socket, from, to } => {
-                if self.desk.on_moved(socket, to) {
-                    left.insert(from);
+            Event::SocketMoved { socket, to, .. } => {
+                if let Some(proxied) = &self.proxied
+                    && self.desk.has(socket)
+                {
+                    proxied.handle().move_flow(bondwire_proxy::SocketId(socket.get()), to);
                 }
             }
             Event::PlanChanged => {}
