@@ -23,6 +23,8 @@ pub(super) struct Led {
     pub(super) id: SocketId,
     /// Why it got its link.
     pub(super) reason: &'static str,
+    /// The last look at sockets showed it.
+    pub(super) seen: bool,
 }
 
 /// All that a picture is made from.
