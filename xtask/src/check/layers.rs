@@ -26,6 +26,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("udp", &["units", "packet"]),
     // The device of a namespace without /dev/net/tun is a pair of interfaces, which `netctl` makes.
     ("tun", &["units", "packet", "netctl"]),
+    ("capture", &["units", "netctl"]),
     ("rawlink", &["units"]),
     // app
     ("engine", &["units", "packet", "wire", "crypto", "path", "bond", "udp", "tun"]),
