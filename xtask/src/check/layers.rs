@@ -28,6 +28,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("udp", &["units", "packet"]),
     // The device of a namespace without /dev/net/tun is a pair of interfaces, which `netctl` makes.
     ("tun", &["units", "packet", "netctl"]),
+    ("capture", &["units", "netctl"]),
     ("rawlink", &["units"]),
     ("sockets", &[]),
     // app
@@ -36,7 +37,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("api", &["units"]),
     (
         "daemon",
-        &["units", "packet", "wire", "crypto", "path", "bond", "balance", "udp", "tun", "netctl", "sockets", "engine", "proxy", "api"],
+        &["units", "packet", "wire", "crypto", "path", "bond", "balance", "udp", "tun", "netctl", "sockets", "capture", "engine", "proxy", "api"],
     ),
     // The command line starts a daemon in its own process, and reaches a running one through `api` alone.
     ("cli", &["units", "wire", "crypto", "netctl", "api", "daemon", "netns", "scenario"]),

@@ -99,22 +99,24 @@ impl Captured {
             tracing::warn!("link `{}` is one too many for the transparent way", link.name);
             return Ok(());
         };
-        self.capture.set_link(LinkName { slot, name: link.name.clone() })
+        self.capture.set_link(LinkName { slot, name: link.name.clone() })?;
+        self.capture.refresh()
     }
 
-    /// A link is gone.
-    pub(super) fn remove_link(&mut self, link: LinkId) -> Result<(), CaptureError> {
+    /// A link is gone. What had its mark goes over `to`, until the link is back under its name.
+    pub(super) fn leave_link(&mut self, link: LinkId, to: Option<LinkId>) -> Result<(), CaptureError> {
         let Some(slot) = self.slots.free(link) else { return Ok(()) };
-        self.capture.remove_link(slot)
-    }
-
-    /// Routes have changed.
-    pub(super) fn refresh(&mut self) -> Result<(), CaptureError> {
+        let to = to.and_then(|to| self.slots.of(to));
+        to.map_or(Ok(()), |to| self.capture.move_link(slot, to))?;
         self.capture.refresh()
     }
 
     /// Follows a plan from now on, and leads the marks of dead links where it says.
-    pub(super) fn apply(&mut self, plan: &KernelPlan, patience: &BTreeMap<LinkId, Duration>) -> Result<(), CaptureError> {
+    pub(super) fn apply(
+        &mut self,
+        plan: &KernelPlan,
+        patience: &BTreeMap<LinkId, Duration>,
+    ) -> Result<(), CaptureError> {
         for link in &plan.links {
             let Some(slot) = self.slots.of(link.link) else { continue };
             let to = link.fallback.and_then(|fallback| self.slots.of(fallback));

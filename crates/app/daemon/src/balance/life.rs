@@ -6,24 +6,28 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bondwire_api::Fault;
 use bondwire_balance::{Event, Probe};
+use bondwire_capture::SharedChanges;
 use bondwire_engine::Clock;
 use bondwire_netctl::{Changes, Link, LinkEvent, Watcher};
+use bondwire_sockets::{Socket, State};
 use bondwire_units::LinkId;
 
 use super::BalanceOptions;
+use super::captured::{Captured, Wanted};
 use super::counters;
 use super::desk::Desk;
 use super::links::{config_of, lost_addresses};
+use super::names::Names;
 use super::policy::Policy;
 use super::prober::{Outcome, Prober};
 use super::proxied::{Proxied, route_of};
 use super::resolvers;
-use super::shown::{Led, Sources};
+use super::shown::Sources;
 use super::traffic::{Placed, Signs, Traffic};
 use super::view::View;
 use crate::config::BalanceConfig;
@@ -70,11 +74,13 @@ pub(super) struct Life {
     policy: Policy,
     desk: Arc<Desk>,
     proxied: Option<Proxied>,
+    captured: Option<Captured>,
+    names: Names,
     resolvers: Vec<SocketAddr>,
     choice: LinkChoice,
     watcher: Watcher,
     /// None for an ordinary user, who may not change the network.
-    changes: Option<Changes>,
+    changes: Option<SharedChanges>,
     meeting: Arc<Meeting>,
     waker: Waker,
     prober: Prober,
@@ -82,8 +88,8 @@ pub(super) struct Life {
     view: View,
     /// The links that sockets go over, by index.
     used: BTreeMap<u32, Link>,
-    /// Sockets that the kernel's program led, by cookie.
-    led: BTreeMap<u64, Led>,
+    /// The kernel's plan is not the policy's any more.
+    plan_changed: bool,
     /// Whether the routes of one could not all be made.
     unrouted: bool,
     retry: Beat,
@@ -113,19 +119,21 @@ impl Life {
             view: View::new(options.proxy),
             desk: Arc::new(Desk::new(policy.clone())),
             proxied: None,
+            captured: None,
+            names: Names::default(),
             resolvers: resolvers_of(&config),
             config,
             options,
             policy,
             choice,
             watcher,
-            changes,
+            changes: changes.map(|changes| Arc::new(Mutex::new(changes))),
             meeting,
             waker,
             prober,
             traffic,
             used: BTreeMap::new(),
-            led: BTreeMap::new(),
+            plan_changed: true,
             unrouted: false,
             retry: Beat::new(RETRY),
             counters: Beat::new(COUNTERS),
@@ -160,8 +168,9 @@ impl Life {
             if self.publish.is_due(Instant::now()) {
                 self.publish();
             }
-            let fds: [BorrowedFd<'_>; 4] =
-                [signal.as_fd(), self.waker.as_fd(), self.watcher.as_fd(), self.prober.as_fd()];
+            let mut fds: Vec<BorrowedFd<'_>> =
+                vec![signal.as_fd(), self.waker.as_fd(), self.watcher.as_fd(), self.prober.as_fd()];
+            fds.extend(self.captured.as_ref().and_then(Captured::events_fd));
             wake::wait(&fds, self.patience())?;
         }
     }
@@ -176,13 +185,44 @@ impl Life {
             self.view.set_proxy(proxied.address());
             self.proxied = Some(proxied);
         }
+        if self.options.needs_network() {
+            self.capture()?;
+        }
+        Ok(())
+    }
+
+    /// Leads this machine's sockets, and a LAN's flows, to links.
+    fn capture(&mut self) -> Result<(), Fault> {
+        let Some(changes) = &self.changes else {
+            return Err(Fault::permission(
+                "cannot lead this machine's sockets to links",
+                "the network may not be changed without the state folder's journal",
+                "run it as root (sudo), or use the proxy alone: bondwire balance --proxy 127.0.0.1:1080",
+            ));
+        };
+        if self.options.transparent && self.config.dns {
+            self.names = Names::start(&self.resolvers, &self.desk)?;
+        }
+        let wanted = Wanted {
+            local: self.options.transparent,
+            lan: self.options.lan.iter().map(ToString::to_string).collect(),
+            dns: self.names.redirect(),
+            links: self.used.values().collect(),
+            rules: self.config.to_policy().rules,
+        };
+        self.captured = Some(Captured::start(wanted, Arc::clone(changes))?);
         Ok(())
     }
 
     /// Undoes everything.
     pub(super) fn end(mut self) -> Result<(), Fault> {
         self.proxied = None;
-        self.changes.take().map_or(Ok(()), tunnel::undo)
+        let detached = self.captured.take().map_or(Ok(()), Captured::end);
+        self.names = Names::default();
+        let changes = self.changes.take().and_then(Arc::into_inner).map(Mutex::into_inner);
+        // A panic of another thread's leaves the changes whole: each is noted before it is made.
+        let changes = changes.map(|changes| changes.unwrap_or_else(PoisonError::into_inner));
+        detached.and(changes.map_or(Ok(()), tunnel::undo))
     }
 
     /// Until something is due.
@@ -198,6 +238,9 @@ impl Life {
     /// Takes what links, sockets and probes say.
     fn look_around(&mut self) {
         let now = Instant::now();
+        if let Some(captured) = &mut self.captured {
+            captured.listen(&self.policy);
+        }
         if self.counters.is_due(now) {
             self.count();
         }
@@ -233,6 +276,9 @@ impl Life {
                 balancer.handle_tcp_sample(*link, *sample, now);
             }
         });
+        if let Some(captured) = &mut self.captured {
+            captured.note(&look.sockets, &self.policy);
+        }
         self.show_sockets(&look.sockets, look.left_out);
     }
 
@@ -240,18 +286,20 @@ impl Life {
     fn signs(&self) -> Signs {
         let mut signs = Signs::default();
         self.used.values().for_each(|link| signs.add(link));
+        signs.marks.extend(self.captured.iter().flat_map(Captured::marks));
         signs
     }
 
     fn show_sockets(&mut self, placed: &[Placed], left_out: usize) {
         let names = self.used.values().map(|link| (link.index, link.name.clone())).collect();
+        let none = BTreeMap::new();
         let sources = Sources {
             placed,
             left_out,
             watch: self.traffic.watch(),
             policy: &self.policy,
             desk: &self.desk,
-            led: &self.led,
+            led: self.captured.as_ref().map_or(&none, Captured::led),
             names: &names,
         };
         self.meeting.publish_sockets(sources.sockets());
@@ -263,8 +311,40 @@ impl Life {
         while let Some(event) = self.policy.with(|balancer, _| balancer.poll_event()) {
             self.on_event(event);
         }
+        if std::mem::take(&mut self.plan_changed) {
+            self.apply_plan();
+        }
         while let Some(probe) = self.policy.with(|balancer, now| balancer.poll_probe(now)) {
             self.on_probe(&probe);
+        }
+    }
+
+    /// Tells the kernel what the policy wants now.
+    fn apply_plan(&mut self) {
+        let Some(captured) = &mut self.captured else { return };
+        let (plan, snapshot) = self.policy.with(|balancer, now| (balancer.plan(now), balancer.snapshot(now)));
+        let patience = snapshot.links.iter().map(|link| (link.link, link.patience)).collect();
+        if let Err(error) = captured.apply(&plan, &patience) {
+            tracing::warn!("the kernel did not take the plan: {error}");
+        }
+    }
+
+    /// Closes the TCP sockets of a link that does not work, so that their programs connect again. Those that still wait for their first
+    /// answer stay: their next question goes over another link.
+    fn evict(&mut self, link: LinkId) {
+        if let Some(proxied) = &self.proxied {
+            proxied.handle().evict(link);
+        }
+        let Some(mark) = self.captured.as_ref().and_then(|captured| captured.mark(link)) else { return };
+        if self.options.keep_sockets {
+            return;
+        }
+        let doomed = |socket: &Socket| socket.mark == Some(mark) && socket.state != State::SynSent;
+        match self.traffic.watch().close(doomed) {
+            Ok(count) => {
+                tracing::info!("{count} TCP sockets were closed, for their programs to connect again")
+            }
+            Err(error) => tracing::warn!("sockets of a dead link were not closed: {error}"),
         }
     }
 
@@ -275,9 +355,9 @@ impl Life {
                 tracing::info!("link `{name}`: {from:?} -> {to:?} ({why:?})");
             }
             Event::Evict { link } => {
-                if let Some(proxied) = &self.proxied {
-                    proxied.handle().evict(link);
-                }
+                // First the mark is led elsewhere: a program that connects again at once is to meet the new plan.
+                self.apply_plan();
+                self.evict(link);
             }
             Event::SocketMoved { socket, to, .. } => {
                 if let Some(proxied) = &self.proxied
@@ -286,7 +366,7 @@ impl Life {
                     proxied.handle().move_flow(bondwire_proxy::SocketId(socket.get()), to);
                 }
             }
-            Event::PlanChanged => {}
+            Event::PlanChanged => self.plan_changed = true,
         }
     }
 
@@ -335,6 +415,13 @@ impl Life {
             tracing::info!("link `{}` ({}) is used", link.name, link.kind);
         }
         self.tell_desk(link);
+        if let Some(captured) = &mut self.captured
+            && let Err(error) = captured.set_link(link)
+        {
+            tracing::debug!("link `{}` cannot be led to yet: {error}", link.name);
+            self.unrouted = true;
+        }
+        self.plan_changed = true;
         let config = config_of(link, &self.choice.wanted(link));
         if !self.policy.with(|balancer, now| balancer.set_link(config, now)) {
             tracing::warn!("link `{}` is one too many: at most {}", link.name, bondwire_balance::MAX_LINKS);
@@ -347,17 +434,19 @@ impl Life {
         let others: Vec<Link> = self.used.values().cloned().collect();
         let resolvers = resolvers::of_link(link, &others, &self.resolvers);
         let id = LinkId(link.index);
-        if self.desk.set_route(id, Some(route_of(link, resolvers)))
-            && let Some(proxied) = &self.proxied
-        {
-            proxied.handle().forget_answers(id);
+        if self.desk.set_route(id, Some(route_of(link, resolvers))) {
+            self.names.forget_answers(id);
+            if let Some(proxied) = &self.proxied {
+                proxied.handle().forget_answers(id);
+            }
         }
     }
 
     /// Gives a link a routing table, so that sockets bound to it leave over it whatever the main table says.
     fn route(&mut self, link: &Link) -> Result<(), Fault> {
         let Some(changes) = &mut self.changes else { return Ok(()) };
-        let Err(error) = changes.route_link(&link.name) else { return Ok(()) };
+        let routed = lock(changes).route_link(&link.name);
+        let Err(error) = routed else { return Ok(()) };
         let fault = faults::net(format!("cannot use link `{}`", link.name), &error);
         if fault.kind != bondwire_api::FaultKind::Permission {
             // Addresses and routes come one by one, and links may vanish again: it is tried again soon.
@@ -376,9 +465,20 @@ impl Life {
         tracing::warn!("{why}");
         let id = LinkId(link.index);
         self.desk.set_route(id, None);
+        self.evict(id);
         self.policy.with(|balancer, now| balancer.remove_link(id, now));
+        self.plan_changed = true;
+        if let Some(captured) = &mut self.captured {
+            // Its table stays, for its mark is led to another's while it is gone.
+            let plan = self.policy.with(|balancer, now| balancer.plan(now));
+            let to = plan.bulk.iter().max_by_key(|(_, weight)| *weight).map(|(link, _)| *link);
+            if let Err(error) = captured.leave_link(id, to) {
+                tracing::debug!("link `{}` is not left yet: {error}", used.name);
+            }
+            return;
+        }
         if let Some(changes) = &mut self.changes
-            && let Err(error) = changes.unroute_link(&used.name)
+            && let Err(error) = lock(changes).unroute_link(&used.name)
         {
             tracing::debug!("the routes of link `{}` were not all removed: {error}", used.name);
         }
@@ -409,6 +509,11 @@ impl Life {
         let links: Vec<&Link> = self.watcher.links().filter(|link| self.choice.includes(link)).collect();
         self.meeting.publish(self.view.status(&snapshot, &links, Some(&self.choice)));
     }
+}
+
+/// A panic while it was held leaves the changes whole: each is noted before it is made.
+fn lock(changes: &SharedChanges) -> MutexGuard<'_, Changes> {
+    changes.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The resolvers that were named, or the system's.

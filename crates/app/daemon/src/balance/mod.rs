@@ -8,10 +8,12 @@
 //! *Start*: configuration if there is any, locks, control socket; what an earlier run left is undone; the links are looked at. *Life*: see
 //! [`life`]. *End*: the proxy's sockets are closed, and every change of the network is undone.
 
+mod captured;
 mod counters;
 mod desk;
 mod life;
 mod links;
+mod names;
 mod policy;
 mod prober;
 mod proxied;

@@ -51,9 +51,10 @@ impl Names {
     ) -> Result<SocketAddr, Fault> {
         let what = "cannot start the DNS forwarder";
         let config = Config { resolvers: resolvers.to_vec(), ..Config::new(SocketAddr::new(ip, 0)) };
-        let forwarder = Forwarder::bind(config, Arc::clone(desk) as _, Arc::clone(desk) as _).map_err(|error| {
-            Fault::failed(what, error.to_string(), "see that loopback is up: `ip link set lo up`")
-        })?;
+        let forwarder =
+            Forwarder::bind(config, Arc::clone(desk) as _, Arc::clone(desk) as _).map_err(|error| {
+                Fault::failed(what, error.to_string(), "see that loopback is up: `ip link set lo up`")
+            })?;
         let (handle, address) = (forwarder.handle(), forwarder.local_addr());
         let thread = std::thread::Builder::new()
             .name("bw-dns".into())

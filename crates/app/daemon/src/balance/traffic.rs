@@ -21,8 +21,6 @@ pub(super) struct Signs {
     pub(super) marks: BTreeMap<u32, LinkId>,
     devices: BTreeMap<u32, LinkId>,
     addresses: BTreeMap<IpAddr, LinkId>,
-    /// The bits of a mark that name a link.
-    pub(super) mask: u32,
 }
 
 impl Signs {
@@ -35,8 +33,7 @@ impl Signs {
 
     /// The link of a socket; none for one that is not balanced.
     pub(super) fn link_of(&self, socket: &Socket) -> Option<LinkId> {
-        let mark = socket.mark.map(|mark| mark & self.mask).filter(|mark| *mark != 0);
-        let by_mark = mark.and_then(|mark| self.marks.get(&mark));
+        let by_mark = socket.mark.and_then(|mark| self.marks.get(&mark));
         let by_device = || self.devices.get(&socket.device);
         by_mark.or_else(by_device).or_else(|| self.addresses.get(&socket.local.ip())).copied()
     }
@@ -139,11 +136,11 @@ mod tests {
     #[test]
     fn a_socket_is_its_marks_then_its_devices_then_its_addresses() {
         let (by_mark, by_device, by_address) = (LinkId(1), LinkId(2), LinkId(3));
-        let mut signs = Signs { mask: 0xff00, ..Signs::default() };
+        let mut signs = Signs::default();
         signs.marks.insert(0x100, by_mark);
         signs.devices.insert(9, by_device);
         signs.addresses.insert("127.0.0.1".parse().expect("good"), by_address);
-        let mut socket = Socket { mark: Some(0x1ff), device: 9, ..socket() };
+        let mut socket = Socket { mark: Some(0x100), device: 9, ..socket() };
         assert_eq!(signs.link_of(&socket), Some(by_mark));
         socket.mark = Some(0xff);
         assert_eq!(signs.link_of(&socket), Some(by_device));

@@ -28,6 +28,8 @@ pub struct BalanceConfig {
     pub probes: Option<Probes>,
     /// Resolvers for names that the proxy is told; those of the system.
     pub resolvers: Vec<Resolver>,
+    /// Whether questions to resolvers are asked over the links and raced, in the transparent way; true.
+    pub dns: bool,
     /// Who may use the proxy, and by which password; everyone who reaches it.
     pub login: Option<LoginConfig>,
 }
@@ -43,6 +45,7 @@ impl Default for BalanceConfig {
             prefer_delay: true,
             probes: None,
             resolvers: Vec::new(),
+            dns: true,
             login: None,
         }
     }
@@ -323,6 +326,7 @@ mod tests {
             prefer_delay = false
             probes = ["ping 192.0.2.1", "dns 192.0.2.2", "tcp 192.0.2.3:80", "tcp [2001:db8::1]:443"]
             resolvers = ["192.0.2.2", "[2001:db8::2]:5353"]
+            dns = false
             login = { user = "me", password = "secret" }
             "#,
         )
@@ -335,6 +339,7 @@ mod tests {
         assert_eq!(policy.rules[2].then, Action::Bypass);
         assert_eq!(policy.probes.targets[1].address, "192.0.2.2:53".parse().expect("good"));
         assert_eq!(policy.probes.targets[3].method, ProbeMethod::Connect);
+        assert!(!config.dns);
         assert_eq!(config.resolvers[1].address().port(), 5353);
         assert!(!format!("{config:?}").contains("secret"));
     }

@@ -150,6 +150,8 @@ pub(crate) const TEMPLATE: &str = r#"# bondwire, client. All keys are optional; 
 #probes = ["ping 1.1.1.1", "dns 8.8.8.8", "tcp 9.9.9.9:443"]
 # Resolvers for names that the proxy is told. Empty: those of this system.
 #resolvers = []
+# Whether DNS questions of programs are asked over the links and raced (--transparent).
+#dns = true
 # Who may use the proxy.
 #login = { user = "me", password = "secret" }
 

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bondwire_balance::{
-    Action as PolicyAction, KernelAction, KernelPlan, KernelRule, LinkState, Ports, Rule as PolicyRule, Transport,
+    Action as PolicyAction, KernelAction, KernelPlan, KernelRule, LinkState, Ports, Rule as PolicyRule,
+    Transport,
 };
 use bondwire_capture::{Action, ClassPort, LinkPlan, MAX_LINKS, Plan, Protocol, Rule, Slot, limits};
 use bondwire_netctl::Prefix;
@@ -75,7 +76,8 @@ fn rules(plan: &KernelPlan, context: &Context<'_>) -> Vec<Rule> {
             uid: rule.uid,
             action,
         };
-        let is_prefix = rule.to.is_some() && rule.ports.is_none() && rule.protocol.is_none() && rule.uid.is_none();
+        let is_prefix =
+            rule.to.is_some() && rule.ports.is_none() && rule.protocol.is_none() && rule.uid.is_none();
         let (count, most) =
             if is_prefix { (&mut prefixes, limits::PREFIXES) } else { (&mut others, limits::RULES) };
         if *count < most {
@@ -182,19 +184,33 @@ mod tests {
         let plan = KernelPlan {
             bulk: vec![(LinkId(5), 1000)],
             interactive: vec![(LinkId(5), 1000)],
-            links: vec![link(5, LinkState::Stable, None), link(6, LinkState::Failed, Some(5)), link(7, LinkState::Stable, None)],
+            links: vec![
+                link(5, LinkState::Stable, None),
+                link(6, LinkState::Failed, Some(5)),
+                link(7, LinkState::Stable, None),
+            ],
             ..KernelPlan::default()
         };
         let plan = translated(&plan, &[]);
         assert_eq!(plan.links.len(), 2, "a link without a slot is not named");
         assert_eq!((plan.links[0].bulk, plan.links[0].open, plan.links[0].alive), (1000, true, true));
         assert_eq!(plan.links[0].syn_timeout, Some(Duration::from_millis(450)));
-        assert_eq!((plan.links[1].open, plan.links[1].alive, plan.links[1].fallback), (false, false, Some(0)));
+        assert_eq!(
+            (plan.links[1].open, plan.links[1].alive, plan.links[1].fallback),
+            (false, false, Some(0))
+        );
     }
 
     #[test]
     fn rules_that_the_kernel_knows_are_told() {
-        let rule = |then| KernelRule { prefix: None, ports: Some(22..=22), transport: None, process: None, uid: None, then };
+        let rule = |then| KernelRule {
+            prefix: None,
+            ports: Some(22..=22),
+            transport: None,
+            process: None,
+            uid: None,
+            then,
+        };
         let by_process = KernelRule { process: Some("ssh".into()), ..rule(KernelAction::Bypass) };
         let plan = KernelPlan {
             rules: vec![

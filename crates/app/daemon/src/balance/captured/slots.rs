@@ -24,7 +24,9 @@ impl Slots {
             .iter()
             .position(|slot| slot.as_ref().is_some_and(|held| held.name == name))
             .or_else(|| self.slots.iter().position(Option::is_none))
-            .or_else(|| self.slots.iter().position(|slot| slot.as_ref().is_some_and(|held| held.link.is_none())))?;
+            .or_else(|| {
+                self.slots.iter().position(|slot| slot.as_ref().is_some_and(|held| held.link.is_none()))
+            })?;
         self.slots[at] = Some(Held { name: name.to_owned(), link: Some(link) });
         Slot::try_from(at).ok()
     }

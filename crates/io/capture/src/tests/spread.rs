@@ -1,0 +1,165 @@
+//! Which link sockets leave by, in the eBPF way.
+
+use std::net::{TcpStream, UdpSocket};
+
+use super::lab::{
+    HOST, HOST6, PATIENCE, address, capture, config, plan, run, share, tcp, udp_connected, udp_sent, udp_socket,
+    unjournaled, with_ebpf,
+};
+use crate::{Action, Capture, Config, Event, LinkPlan, Plan, Protocol, Reason, Rule, Way};
+
+#[test]
+fn sockets_are_spread_by_weight_each_with_its_links_address() {
+    with_ebpf("tests::spread::sockets_are_spread_by_weight_each_with_its_links_address", |_| {
+        let mut capture = capture(Way::Ebpf);
+        assert_eq!(share(4, || tcp(HOST, 80)), 4, "nothing is captured before the first plan");
+        capture.apply(&plan([700, 300])).unwrap();
+        for host in [HOST, HOST6] {
+            assert_eq!(share(40, || tcp(host, 80)), 28);
+            assert_eq!(share(40, || udp_connected(host, 80)), 28);
+            assert_eq!(share(40, || udp_sent(&udp_socket(host), host, 80)), 28);
+        }
+        // The sum of two links as each second socket: no run of the same.
+        capture.apply(&plan([500, 500])).unwrap();
+        for _ in 0..4 {
+            assert_eq!(share(2, || tcp(HOST, 80)), 1);
+        }
+        capture.detach().unwrap();
+        assert_eq!(share(4, || tcp(HOST, 80)), 4);
+    });
+}
+
+#[test]
+fn a_socket_that_only_sends_keeps_its_link() {
+    with_ebpf("tests::spread::a_socket_that_only_sends_keeps_its_link", |_| {
+        let mut capture = capture(Way::Ebpf);
+        capture.apply(&plan([500, 500])).unwrap();
+        for _ in 0..4 {
+            let socket = udp_socket(HOST);
+            let first = udp_sent(&socket, HOST, 80);
+            for site in 1..=10 {
+                assert_eq!(udp_sent(&socket, &format!("203.0.113.{site}"), 80), first);
+            }
+        }
+    });
+}
+
+#[test]
+fn port_443_sticks_to_one_link_for_each_address() {
+    with_ebpf("tests::spread::port_443_sticks_to_one_link_for_each_address", |_| {
+        let mut capture = capture(Way::Ebpf);
+        capture.apply(&plan([500, 500])).unwrap();
+        let sites: Vec<String> = (1..=20).map(|site| format!("203.0.113.{site}")).collect();
+        let first: Vec<String> = sites.iter().map(|site| tcp(site, 443)).collect();
+        let by_wan0 = first.iter().filter(|seen| *seen == "10.1.0.2").count();
+        assert_eq!(by_wan0, 10);
+        for (site, first) in sites.iter().zip(&first) {
+            assert_eq!(tcp(site, 443), *first);
+            assert_eq!(udp_connected(site, 443), *first);
+        }
+        // A full link lets its sites go, and they stay where they went.
+        let mut full = plan([500, 500]);
+        full.links[0].open = false;
+        full.links[0].keeps_sites = false;
+        capture.apply(&full).unwrap();
+        assert_eq!(share(4, || tcp(&sites[0], 443)), 0);
+        capture.apply(&plan([500, 500])).unwrap();
+        assert_eq!(share(4, || tcp(&sites[0], 443)), 0);
+    });
+}
+
+#[test]
+fn rules_come_before_weights_and_the_first_one_decides() {
+    with_ebpf("tests::spread::rules_come_before_weights_and_the_first_one_decides", |_| {
+        let mut capture = capture(Way::Ebpf);
+        let any = Rule { to: None, ports: None, protocol: None, uid: None, action: Action::Bypass };
+        let rules = vec![
+            Rule { ports: Some(443..=443), action: Action::Only(1), ..any.clone() },
+            Rule::to("203.0.113.0/30".parse().unwrap(), Action::Bypass),
+            Rule::to("203.0.113.4/32".parse().unwrap(), Action::Use(1)),
+            Rule { to: Some("203.0.113.5/32".parse().unwrap()), protocol: Some(Protocol::Udp), ..any.clone() },
+            Rule { uid: Some(0), to: Some("203.0.113.6/32".parse().unwrap()), action: Action::Avoid(0), ..any },
+        ];
+        capture.apply(&Plan { rules, ..plan([500, 500]) }).unwrap();
+        assert_eq!(share(4, || tcp("203.0.113.1", 443)), 0);
+        assert_eq!(share(4, || tcp("203.0.113.1", 80)), 4);
+        assert_eq!(share(4, || tcp("203.0.113.4", 80)), 0);
+        assert_eq!(share(4, || udp_sent(&udp_socket(HOST), "203.0.113.5", 80)), 4);
+        assert_eq!(share(4, || tcp("203.0.113.5", 80)), 2);
+        assert_eq!(share(4, || tcp("203.0.113.6", 80)), 0);
+    });
+}
+
+#[test]
+fn what_is_not_ours_is_left_alone() {
+    with_ebpf("tests::spread::what_is_not_ours_is_left_alone", |lab| {
+        run("ip route add 203.0.113.9/32 via 10.1.0.1 dev wan0");
+        let mut capture = capture(Way::Ebpf);
+        capture.apply(&plan([0, 1_000])).unwrap();
+        assert_eq!(share(2, || tcp(HOST, 80)), 0);
+        assert_eq!(share(2, || tcp("203.0.113.9", 80)), 2, "a route of its own");
+        run("ip route add 203.0.113.10/32 via 10.1.0.1 dev wan0");
+        assert_eq!(share(2, || tcp("203.0.113.10", 80)), 2, "even before anyone looked");
+        capture.refresh().unwrap();
+        assert_eq!(share(2, || tcp("203.0.113.10", 80)), 2);
+        let bound = UdpSocket::bind("10.1.0.2:0").unwrap();
+        bound.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert_eq!(udp_sent(&bound, HOST, 80), "10.1.0.2", "a source that was chosen");
+        // A server answers whoever asks it, wherever that comes from.
+        let server = UdpSocket::bind("0.0.0.0:7").unwrap();
+        let asking = lab.router.run(|| UdpSocket::bind("203.0.113.3:0").unwrap());
+        asking.set_read_timeout(Some(PATIENCE)).unwrap();
+        asking.send_to(b"ask", address("10.1.0.2", 7)).unwrap();
+        let (_, from) = server.recv_from(&mut [0; 8]).unwrap();
+        server.send_to(b"answer", from).unwrap();
+        assert_eq!(asking.recv_from(&mut [0; 8]).unwrap().1, address("10.1.0.2", 7));
+        // The other namespace's own sockets, here the router's, with the same cgroup.
+        while capture.poll_event().is_some() {}
+        let stream = lab.router.run(|| {
+            std::thread::spawn(|| TcpStream::connect(("203.0.113.1", 80)).unwrap()).join().unwrap()
+        });
+        drop(stream);
+        assert_eq!(capture.poll_event(), None);
+    });
+}
+
+#[test]
+fn the_capturing_process_itself_is_spared() {
+    with_ebpf("tests::spread::the_capturing_process_itself_is_spared", |_| {
+        let mut capture =
+            Capture::attach(Config { spare_self: true, ..config(Way::Ebpf) }, unjournaled()).unwrap();
+        capture.apply(&plan([0, 1_000])).unwrap();
+        assert_eq!(share(4, || tcp(HOST, 80)), 4);
+        assert_eq!(share(4, || udp_sent(&udp_socket(HOST), HOST, 80)), 4);
+    });
+}
+
+#[test]
+fn events_tell_of_each_socket() {
+    with_ebpf("tests::spread::events_tell_of_each_socket", |_| {
+        let mut capture = capture(Way::Ebpf);
+        capture.apply(&Plan { links: vec![LinkPlan::healthy(1, 1_000)], ..plan([0, 0]) }).unwrap();
+        assert_eq!(tcp(HOST, 80), "10.1.1.2");
+        let mut events = Vec::new();
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while !matches!(events.last(), Some(Event::Closed { .. })) {
+            assert!(std::time::Instant::now() < deadline, "{events:?}");
+            events.extend(capture.poll_event());
+        }
+        let [
+            Event::Opened { socket, .. },
+            Event::Connected { cookie, slot, local, remote, rtt, .. },
+            Event::Closed { cookie: closed, bytes_down, connecting, .. },
+        ] = events.as_slice()
+        else {
+            panic!("{events:?}")
+        };
+        assert_eq!((socket.cookie, socket.slot, socket.reason), (*cookie, 1, Reason::Weight));
+        assert_eq!((socket.protocol, socket.remote, socket.uid), (Protocol::Tcp, address(HOST, 80), 0));
+        assert!(socket.pid > 0 && !socket.command.is_empty());
+        assert_eq!((*slot, local.ip(), *remote), (1, address("10.1.1.2", 0).ip(), address(HOST, 80)));
+        assert!(rtt.as_micros() > 0 && rtt.as_secs() < 1);
+        assert_eq!((*closed, *bytes_down >= 9, *connecting), (*cookie, true, false));
+        assert_eq!(capture.lost_events(), 0);
+    });
+}
