@@ -67,7 +67,7 @@ fn headline(status: &Status) -> String {
         }
         Role::Server => format!("server:  {} on {server} for {up}\n", status.state),
         Role::Client => {
-            let mode = status.mode.map_or("-", bondwire_api::Mode::name);
+            let mode = status.mode.map_or("-", Mode::name);
             format!("state:   {}, server {server}, up for {up}\nmode:    {mode}\n", status.state)
         }
     }

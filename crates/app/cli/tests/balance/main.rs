@@ -4,5 +4,6 @@
 mod proxy;
 #[path = "../support/mod.rs"]
 mod support;
+mod transparent;
 mod web;
 mod world;

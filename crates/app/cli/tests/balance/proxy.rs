@@ -123,14 +123,15 @@ fn transfers_of_a_dead_link_end_at_once() {
         let url = world.url(HTTP, 500 * MEGABYTE);
         let mut transfers: Vec<Process> =
             (0..4).map(|_| world.start_curl(&["--proxy", SOCKS, &url])).collect();
-        until("both links carry some", seconds(10), || world.shares().iter().all(|count| *count > 0));
+        until("all of them run", seconds(10), || world.shares().iter().sum::<usize>() == 4);
         let listed = world.side.control().sockets().expect("it runs");
         assert_eq!(listed.mode, Some(Mode::Balance));
         world.lab.silence("line1").expect("a link");
         let died = Instant::now();
         let on_dead = world.shares()[1];
-        let ended =
-            |transfers: &mut Vec<Process>| transfers.iter_mut().map(Process::is_running).filter(|runs| !runs).count();
+        let ended = |transfers: &mut Vec<Process>| {
+            transfers.iter_mut().map(Process::is_running).filter(|runs| !runs).count()
+        };
         until("those of the dead link have ended", seconds(5), || ended(&mut transfers) >= on_dead);
         println!("{on_dead} transfers ended {:?} after their link's death", died.elapsed());
         assert_eq!(ended(&mut transfers), on_dead, "the others go on");

@@ -17,6 +17,22 @@ pub(crate) const STICKY: u16 = 443;
 /// Where the proxy listens.
 pub(crate) const PROXY: &str = "127.0.0.1:1080";
 
+const TWIN: &str = r#"
+    name = "twin"
+    [[links]]
+    name = "line0"
+    up = "50 Mbit/s"
+    down = "50 Mbit/s"
+    delay = "10 ms"
+    v6 = true
+    [[links]]
+    name = "line1"
+    up = "50 Mbit/s"
+    down = "50 Mbit/s"
+    delay = "10 ms"
+    v6 = true
+"#;
+
 /// All of it.
 pub(crate) struct World {
     // In the order in which they have to end.
@@ -29,7 +45,7 @@ pub(crate) struct World {
 impl World {
     /// Two equal links, `line0` and `line1`.
     pub(crate) fn twin() -> Self {
-        Self::of(&Scenario::builtin("twin").expect("a profile"))
+        Self::of(&Scenario::parse(TWIN).expect("a scenario"))
     }
 
     /// The same for another scenario.
