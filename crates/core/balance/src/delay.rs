@@ -129,6 +129,11 @@ impl Delay {
     pub(crate) fn on_probe(&mut self, target: usize, rtt: Duration, busy: bool, now: Timestamp) {
         let sample = rtt.as_secs_f64();
         let Some(target) = self.targets.get_mut(target) else { return };
+        let is_first = target.base.get().is_none();
+        if is_first && now.since(self.probed.at) < RECENT {
+            // Met under load: its distance is what the queue leaves of the sample.
+            target.base.update((sample - self.probed.latest).max(sample * 0.1), now);
+        }
         target.base.update(sample, now);
         target.smoothed.update(sample);
         target.latest = sample;

@@ -7,7 +7,7 @@ use crate::config::{LinkConfig, MAX_TARGETS, Priority};
 use crate::delay::Delay;
 use crate::event::{Evidence, LinkState, LinkStatus};
 use crate::flows::counts;
-use crate::health::{Activity, Change, Health};
+use crate::health::{Change, Health};
 use crate::meter::{Meter, Signs};
 use crate::request::TcpSample;
 
@@ -55,7 +55,8 @@ pub(crate) struct Link {
     unanswered: Option<Timestamp>,
     looked: Option<Timestamp>,
     pub(crate) rotation: u8,
-    /// Targets, as bits: that ever answered here; that others outlived; that missed the last time.
+    /// Targets, as bits: that were asked since the link appeared; that ever answered here; that others outlived; that missed the last time.
+    pub(crate) asked: u8,
     pub(crate) proven: u8,
     pub(crate) discredited: u8,
     missed: u8,
@@ -86,6 +87,7 @@ impl Link {
             unanswered: None,
             looked: None,
             rotation: 0,
+            asked: 0,
             proven: 0,
             discredited: 0,
             missed: 0,
@@ -117,6 +119,7 @@ impl Link {
         self.answered = now;
         self.is_full = false;
         self.full_changed = None;
+        self.asked = 0;
         self.up.meter.restart();
         self.down.meter.restart();
         if is_present {
@@ -269,10 +272,6 @@ impl Link {
 
     pub(crate) fn on_target_missed(&mut self, index: usize) {
         self.missed |= 1 << index;
-    }
-
-    pub(crate) fn activity(&self, idle_interval: Duration, now: Timestamp) -> Activity {
-        Activity { busy: self.is_busy(now), idle_interval }
     }
 
     pub(crate) fn status(&self, share: f64, now: Timestamp) -> LinkStatus {

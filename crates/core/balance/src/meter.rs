@@ -156,12 +156,6 @@ impl Meter {
         let rate = self.rate(now);
         rate >= limit * 0.9 || (self.is_known(now) && rate >= self.capacity * 0.85 && rate >= LEAST)
     }
-
-    #[cfg(test)]
-    pub(crate) fn learn(&mut self, capacity: f64, now: Timestamp) {
-        self.capacity = capacity;
-        self.known_until = now + KNOWN_FOR;
-    }
 }
 
 /// The part of the way that an exponential average goes in `seconds`.

@@ -13,6 +13,7 @@ use bondwire_units::Timestamp;
 
 use crate::config::{MAX_TARGETS, ProbeConfig, Target};
 use crate::event::ProbeId;
+use crate::health::Activity;
 use crate::link::Link;
 
 /// The most probes under way.
@@ -37,7 +38,7 @@ pub(crate) struct Pending {
 #[derive(Debug)]
 pub(crate) struct Probes {
     targets: Vec<Target>,
-    pub(crate) idle_interval: Duration,
+    idle_interval: Duration,
     answered: [Option<Timestamp>; MAX_TARGETS],
     pending: BTreeMap<u64, Pending>,
     deadlines: BTreeSet<(Timestamp, u64)>,
@@ -80,18 +81,36 @@ impl Probes {
 
     /// The next target for `link`, and whether it counts.
     pub(crate) fn choose(&self, link: &mut Link, now: Timestamp) -> (usize, bool) {
-        let all = u8::MAX >> (MAX_TARGETS - self.targets.len().clamp(1, MAX_TARGETS));
+        let all = self.all();
         let counting = self.counting(link, now) & all;
         link.rotation = link.rotation.wrapping_add(1);
         let explore = link.rotation.is_multiple_of(EXPLORE) && counting != all && link.is_stable();
-        let among = if counting == 0 || explore { all & !counting } else { counting };
+        let unasked = all & !link.asked;
+        let among = match (unasked, counting) {
+            (1.., _) => unasked,
+            (0, 0) => all,
+            (0, _) if explore => all & !counting,
+            (0, _) => counting,
+        };
         let nth = u32::from(link.rotation) % among.count_ones().max(1);
         let mut rest = among;
         for _ in 0..nth {
             rest &= rest.wrapping_sub(1);
         }
         let target = (rest.trailing_zeros() as usize).min(self.targets.len().saturating_sub(1));
+        link.asked |= 1 << target;
         (target, counting >> target & 1 == 1)
+    }
+
+    /// Every target, as bits.
+    fn all(&self) -> u8 {
+        u8::MAX >> (MAX_TARGETS - self.targets.len().clamp(1, MAX_TARGETS))
+    }
+
+    /// What the schedule of `link`'s probes depends on.
+    pub(crate) fn activity(&self, link: &Link, now: Timestamp) -> Activity {
+        let introducing = link.asked != self.all();
+        Activity { busy: link.is_busy(now), idle_interval: self.idle_interval, introducing }
     }
 
     /// A probe is on its way. With too many under way the oldest is given up, without conclusions.

@@ -31,7 +31,7 @@ impl Balancer {
             return None;
         }
         let due = |(slot, link): (usize, &Link)| {
-            let activity = link.activity(self.probes.idle_interval, self.now);
+            let activity = self.probes.activity(link, self.now);
             link.may_be_used().then(|| (link.health.probe_at(activity), slot))
         };
         self.links.iter().enumerate().filter_map(due).min()

@@ -12,7 +12,7 @@ use crate::event::{Event, Evidence};
 use crate::flows::{Age, Flow, counts};
 use crate::link::Link;
 use crate::request::{ConnectFailure, Placement, Reason, Refusal, Request, SocketId, Stage, Transport};
-use crate::shares::settle;
+use crate::shares::take;
 use crate::sites::{Sites, plain_name};
 
 /// The least rate, in bits per second, that makes a socket a transfer, and its part of a slow link's capacity.
@@ -80,7 +80,7 @@ impl Balancer {
             (flow.interactive, flow.avoid) = (wish.interactive, wish.avoid);
             let candidates = self.candidates(wish).map_or(0, |candidates| candidates.mask);
             if let Some(slot) = slot.filter(|slot| !wish.interactive && candidates >> slot & 1 == 1) {
-                settle(&mut self.links, candidates, slot, self.mix, now);
+                take(&mut self.links, candidates, slot, self.mix, now);
             }
         }
         self.insert(flow, slot, now)
