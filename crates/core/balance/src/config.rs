@@ -64,6 +64,9 @@ pub struct LinkConfig {
     pub limit_up: Option<Bitrate>,
     /// What the user allows from the internet.
     pub limit_down: Option<Bitrate>,
+    /// Probe targets of this link alone, such as the resolvers that its network announced. At most
+    /// [`MAX_TARGETS`] together with those of all links. Default none.
+    pub targets: Vec<Target>,
 }
 
 impl LinkConfig {
@@ -77,6 +80,7 @@ impl LinkConfig {
             weight: None,
             limit_up: None,
             limit_down: None,
+            targets: Vec::new(),
         }
     }
 }

@@ -32,6 +32,13 @@ pub(crate) struct Side {
     pub(crate) transfers: u32,
 }
 
+impl Side {
+    /// What a transfer gets, in bits per second; 0 if there is none.
+    pub(crate) fn each(&self, now: Timestamp) -> f64 {
+        if self.transfers == 0 { 0.0 } else { self.meter.rate(now) / f64::from(self.transfers) }
+    }
+}
+
 /// A link. A removed one keeps its slot, and what it knows, until another link needs the slot.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
@@ -59,6 +66,8 @@ pub(crate) struct Link {
     pub(crate) asked: u8,
     pub(crate) proven: u8,
     pub(crate) discredited: u8,
+    /// Connects were answered: what no probe gets through, traffic does.
+    pub(crate) carries: bool,
     missed: u8,
     doubts: [u8; MAX_TARGETS],
     retransmits: f64,
@@ -90,6 +99,7 @@ impl Link {
             asked: 0,
             proven: 0,
             discredited: 0,
+            carries: false,
             missed: 0,
             doubts: [0; MAX_TARGETS],
             retransmits: 0.0,
@@ -119,7 +129,7 @@ impl Link {
         self.answered = now;
         self.is_full = false;
         self.full_changed = None;
-        self.asked = 0;
+        (self.asked, self.discredited, self.carries) = (0, 0, false);
         self.up.meter.restart();
         self.down.meter.restart();
         if is_present {
@@ -153,21 +163,23 @@ impl Link {
         }
     }
 
-    /// Takes the counters; what passed up and down since the last ones, and what that says of the link's health.
+    /// Takes the counters, and what a transfer gets where it gets most, up and down; what passed up and down since the last ones, and what that says of the link's health.
     pub(crate) fn on_counters(
         &mut self,
         received: u64,
         sent: u64,
+        best: (f64, f64),
         testable: bool,
         now: Timestamp,
     ) -> (u64, u64, Option<Change>) {
         let inflated = self.delay.is_inflated(now);
-        let lossy = self.retransmits > 0.01;
+        let (up_poor, down_poor) = (self.up.each(now) < best.0 / 2.0, self.down.each(now) < best.1 / 2.0);
         let before = self.down.meter.rate(now);
         let (up, down) = (self.up.transfers, self.down.transfers);
-        let signs = |transfers, others: u32| Signs { inflated, lossy, transfers, other_busy: others > 0 };
-        let sent = self.up.meter.update(sent, signs(up, down), now);
-        let received = self.down.meter.update(received, signs(down, up), now);
+        let signs =
+            |poor, transfers, others: u32| Signs { inflated, poor, transfers, other_busy: others > 0 };
+        let sent = self.up.meter.update(sent, signs(up_poor, up, down), now);
+        let received = self.down.meter.update(received, signs(down_poor, down, up), now);
         let looked = self.looked.replace(now).unwrap_or(now);
         let (Some(sent), Some(received)) = (sent, received) else { return (0, 0, None) };
         let change = self.on_passed(received, sent, before, testable, looked, now);
@@ -268,6 +280,11 @@ impl Link {
             }
         }
         self.missed = 0;
+    }
+
+    /// Target `index` cannot be asked over this link.
+    pub(crate) fn on_target_excluded(&mut self, index: usize) {
+        self.discredited |= 1 << index;
     }
 
     pub(crate) fn on_target_missed(&mut self, index: usize) {

@@ -22,6 +22,8 @@ use crate::meter::LEAST;
 
 /// The capacity of every link before anything passed anywhere: only equality matters.
 const NOMINAL: f64 = 10e6;
+/// What bytes of unknown sockets count for at most, in sockets.
+const UNREPORTED: f64 = 4.0;
 /// The bound of [`Link::credit`], in sockets.
 const MAX_CREDIT: f64 = 1.5;
 
@@ -116,10 +118,15 @@ fn presumed<'a>(sides: impl Iterator<Item = (&'a Link, &'a Side)>, now: Timestam
 fn load(side: &Side, fresh: u32, now: Timestamp) -> f64 {
     let sockets = f64::from(side.transfers + fresh);
     let room = side.capacity - side.meter.rate(now);
-    if !side.meter.is_known(now) || room <= 0.0 {
+    if !side.meter.is_known(now) {
         return sockets;
     }
-    sockets.min(side.capacity * f64::from(fresh + 1) / room - 1.0)
+    if room <= 0.0 {
+        return if side.transfers == 0 { sockets + UNREPORTED } else { sockets };
+    }
+    let by_bytes = side.capacity * f64::from(fresh + 1) / room - 1.0;
+    // Whose bytes they are is not known, if nobody reports transfers: then they count like a few of them.
+    if side.transfers == 0 { by_bytes.min(f64::from(fresh) + UNREPORTED) } else { sockets.min(by_bytes) }
 }
 
 /// The shares and loads of the links in `mask`. O(candidates), nothing allocated.

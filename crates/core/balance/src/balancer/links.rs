@@ -94,7 +94,11 @@ impl Balancer {
         let Some(slot) = self.slot(link).filter(|&slot| self.links[slot].may_be_used()) else { return };
         self.now = self.now.max(now);
         let testable = self.probes.can_test(&self.links[slot], now);
-        let (sent, received, change) = self.links[slot].on_counters(received, sent, testable, now);
+        let most = |each: fn(&Link, Timestamp) -> f64| {
+            self.links.iter().map(|link| each(link, now)).fold(0.0, f64::max)
+        };
+        let best = (most(|link, now| link.up.each(now)), most(|link, now| link.down.each(now)));
+        let (sent, received, change) = self.links[slot].on_counters(received, sent, best, testable, now);
         if sent + received > 0 {
             self.mix.update(sent, received, now);
             self.on_load(now);

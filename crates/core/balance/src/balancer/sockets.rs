@@ -232,6 +232,7 @@ impl Balancer {
 
     fn on_connect_answer(&mut self, slot: usize, rtt: Duration, now: Timestamp) {
         let busy = self.links[slot].is_busy(now);
+        self.links[slot].carries = true;
         self.links[slot].delay.on_connect(rtt, busy, now);
         let change =
             self.links[slot].health.on_answer(Evidence::TrafficAnswered, now.saturating_sub(rtt), now);
@@ -258,7 +259,7 @@ impl Balancer {
                 self.on_unanswered(slot, Evidence::ConnectUnanswered, now);
             }
             ConnectFailure::Local => self.on_unanswered(slot, Evidence::LocalError, now),
-            ConnectFailure::LostRace => {}
+            ConnectFailure::NoAddress | ConnectFailure::LostRace => {}
         }
     }
 
