@@ -164,7 +164,7 @@ pub struct Stickiness {
     pub ports: Vec<Ports>,
     /// How long after its last new socket a site keeps its link; default 10 minutes.
     pub duration: Duration,
-    /// The most sites; the one not used longest gives way. Default 16,384; a site takes about 150 bytes.
+    /// The most sites; the one not used longest gives way. Default 16,384; a site takes about 80 bytes.
     pub max_sites: usize,
 }
 

@@ -221,3 +221,26 @@ fn datagrams_are_load_too() {
     let on = snapshot.links.iter().find(|link| Some(link.link) == first.link).unwrap();
     assert!(on.share < 0.45, "{snapshot:?}");
 }
+
+/// Bytes of which no socket is known, such as a LAN's, are load as well.
+#[test]
+fn what_nobody_reports_is_load_too() {
+    let mut world =
+        World::new(vec![Line::new(50.0, 10.0, 10.0), Line::new(50.0, 10.0, 10.0)], Config::default(), 1);
+    world.run(secs(3));
+    world.keep(8, 20.0, Sender::Bbr, secs(10));
+    world.downloads.clear();
+    let sockets: Vec<_> = world.balancer.sockets(world.now).map(|socket| socket.socket).collect();
+    for socket in sockets {
+        world.balancer.handle_closed(socket, world.now);
+    }
+    world.run(secs(5));
+    let even = world.balancer.snapshot(world.now).links[0].share;
+    assert!((0.45..0.55).contains(&even), "{even}");
+    for _ in 0..300 {
+        world.lines[0].received += 62_000;
+        world.step();
+    }
+    let share = world.balancer.snapshot(world.now).links[0].share;
+    assert!(share < 0.1, "{share}");
+}

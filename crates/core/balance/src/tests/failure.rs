@@ -3,7 +3,10 @@
 use bondwire_units::Timestamp;
 
 use super::world::{Dice, Line, Sender, World, host, index, link, ms, secs, web};
-use crate::{Config, Event, LinkConfig, LinkState, ProbeConfig, Transport};
+use crate::{
+    Balancer, Config, ConnectFailure, Event, LinkConfig, LinkState, ProbeConfig, ProbeMethod, Target,
+    Transport,
+};
 
 fn two() -> Vec<Line> {
     vec![Line::new(50.0, 10.0, 10.0), Line::new(40.0, 20.0, 25.0).lossy(0.001, 5.0)]
@@ -141,6 +144,58 @@ fn datagram_flows_move_and_streams_are_closed() {
     assert_eq!((snapshot.moved, snapshot.links[0].sockets), (on_first.len() as u64, 0));
     for flow in &flows {
         assert_eq!(world.balancer.socket(flow.socket, world.now).unwrap().link, Some(link(1)));
+    }
+}
+
+#[test]
+fn datagram_flows_that_had_nowhere_to_go_move_when_a_link_returns() {
+    let mut world = World::new(two(), Config::default(), 1);
+    world.run(secs(3));
+    let mut request = web(4000);
+    request.transport = Transport::Udp;
+    let flows: Vec<_> = (0..10).map(|_| world.balancer.open(&request, world.now).unwrap().socket).collect();
+    world.set_alive(0, false);
+    world.set_alive(1, false);
+    world.run(secs(10));
+    let moves = |world: &World| {
+        world.events.iter().filter(|(_, event)| matches!(event, Event::SocketMoved { .. })).count()
+    };
+    assert!(moves(&world) <= flows.len(), "none runs to and fro between dead links");
+    world.set_alive(1, true);
+    world.run(secs(5));
+    for flow in flows {
+        assert_eq!(world.balancer.socket(flow, world.now).unwrap().link, Some(link(1)));
+    }
+}
+
+#[test]
+fn a_link_has_targets_of_its_own_and_none_that_it_cannot_ask() {
+    let own = Target { address: ([10, 0, 0, 1], 53).into(), method: ProbeMethod::Dns };
+    let mut balancer = Balancer::new(Config::default(), 1);
+    let mut config = LinkConfig::new(link(0), "wan0");
+    config.targets = vec![own];
+    balancer.set_link(config, Timestamp::ZERO);
+    let (mut now, mut asked_own) = (Timestamp::ZERO, 0);
+    for _ in 0..2_000 {
+        now += ms(10);
+        while let Some(probe) = balancer.poll_probe(now) {
+            if probe.target == own {
+                asked_own += 1;
+                balancer.handle_probe_answer(probe.id, ms(20), now);
+            } else {
+                balancer.handle_probe_failed(probe.id, ConnectFailure::NoAddress, now);
+            }
+        }
+        balancer.handle_timeout(now);
+    }
+    assert_eq!(balancer.snapshot(now).links[0].state, LinkState::Stable);
+    assert!(asked_own >= 8, "{asked_own}");
+    // Its own target falls silent.
+    while balancer.snapshot(now).links[0].state != LinkState::Failed {
+        now += ms(10);
+        while balancer.poll_probe(now).is_some() {}
+        balancer.handle_timeout(now);
+        assert!(now < Timestamp::from_millis(24_000));
     }
 }
 
