@@ -18,7 +18,10 @@ const FULL_AFTER: Duration = Duration::from_millis(500);
 const ROOM_AFTER: Duration = Duration::from_secs(3);
 /// Less than this in one look at the counters is no answer but a neighbour's chatter.
 const CHATTER: u64 = 200;
-const ANSWERS: u64 = 1000;
+/// This much received lately proves that the link lives; half is forgotten in this time. Enough for the
+/// acknowledgements of an upload of 1 Mbit/s, whose queue may hold up probes for a second.
+const ANSWERS: f64 = 700.0;
+const ANSWERS_FADE: f64 = 0.3;
 /// Resets within a second that are a sign.
 const RESETS: u32 = 5;
 
@@ -59,6 +62,7 @@ pub(crate) struct Link {
     pub(crate) is_full: bool,
     full_changed: Option<Timestamp>,
     answered: Timestamp,
+    answers: f64,
     unanswered: Option<Timestamp>,
     looked: Option<Timestamp>,
     pub(crate) rotation: u8,
@@ -93,6 +97,7 @@ impl Link {
             is_full: false,
             full_changed: None,
             answered: now,
+            answers: 0.0,
             unanswered: None,
             looked: None,
             rotation: 0,
@@ -127,6 +132,7 @@ impl Link {
         self.looked = None;
         self.unanswered = None;
         self.answered = now;
+        self.answers = 0.0;
         self.is_full = false;
         self.full_changed = None;
         (self.asked, self.discredited, self.carries) = (0, 0, false);
@@ -200,7 +206,9 @@ impl Link {
         if received >= CHATTER.max(sent / 200) {
             self.answered = now;
             self.unanswered = None;
-            return if received >= ANSWERS { self.health.on_traffic(now) } else { None };
+            let fade = (-now.since(looked).as_secs_f64() / ANSWERS_FADE).exp2();
+            self.answers = self.answers * fade + received as f64;
+            return if self.answers >= ANSWERS { self.health.on_traffic(now) } else { None };
         }
         if sent > 0 {
             self.unanswered.get_or_insert(looked);

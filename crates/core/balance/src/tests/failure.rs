@@ -298,6 +298,31 @@ fn a_flapping_link_is_bounded() {
     }
 }
 
+/// An upload fills a thin link, and a second's worth of queue holds up every probe; acknowledgements come back.
+#[test]
+fn a_bloated_upload_is_no_dead_link() {
+    let mut world = World::new(two(), Config::default(), 6);
+    world.run(secs(5));
+    world.lines[0].delay = 0.7;
+    for _ in 0..3_000 {
+        world.lines[0].sent += 1_250;
+        world.lines[0].received += 22;
+        world.step();
+    }
+    assert!(
+        world.events.iter().all(|(_, event)| !matches!(event, Event::Evict { .. })),
+        "{:?}",
+        world.events
+    );
+    world.set_alive(0, false);
+    let died = world.now;
+    for _ in 0..400 {
+        world.lines[0].sent += 1_250;
+        world.step();
+    }
+    assert!(world.entered(0, LinkState::Failed, died).is_some());
+}
+
 /// Lossy links are no dead links.
 #[test]
 fn loss_alone_condemns_nobody() {
