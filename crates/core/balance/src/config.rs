@@ -64,6 +64,9 @@ pub struct LinkConfig {
     pub limit_up: Option<Bitrate>,
     /// What the user allows from the internet.
     pub limit_down: Option<Bitrate>,
+    /// Probe targets of this link alone, such as the resolvers that its network announced. At most
+    /// [`MAX_TARGETS`] together with those of all links. Default none.
+    pub targets: Vec<Target>,
 }
 
 impl LinkConfig {
@@ -77,6 +80,7 @@ impl LinkConfig {
             weight: None,
             limit_up: None,
             limit_down: None,
+            targets: Vec::new(),
         }
     }
 }
@@ -160,7 +164,7 @@ pub struct Stickiness {
     pub ports: Vec<Ports>,
     /// How long after its last new socket a site keeps its link; default 10 minutes.
     pub duration: Duration,
-    /// The most sites; the one not used longest gives way. Default 16,384; a site takes about 150 bytes.
+    /// The most sites; the one not used longest gives way. Default 16,384; a site takes about 80 bytes.
     pub max_sites: usize,
 }
 

@@ -18,8 +18,13 @@ const MIN_PATIENCE: Duration = Duration::from_millis(150);
 const MAX_PATIENCE: Duration = Duration::from_millis(1500);
 /// Bounds of a probe's patience, and what it is before the first answer.
 const MIN_PROBE: Duration = Duration::from_millis(150);
-const MAX_PROBE: Duration = Duration::from_millis(1000);
+const MAX_PROBE: Duration = Duration::from_millis(2000);
 const DEFAULT_PROBE: Duration = Duration::from_millis(500);
+/// The longest silence before a link is asked.
+const MAX_SILENCE: Duration = Duration::from_millis(1000);
+/// What a probe may take above four times its last answers, in seconds: the past of a link that was full fades
+/// slowly otherwise.
+const SLACK: Seconds = 0.2;
 /// How long a sample says something about the queue.
 const RECENT: Duration = Duration::from_millis(1500);
 /// A base is the least of this and the last such span.
@@ -79,6 +84,7 @@ struct TargetDelay {
     smoothed: Smoothed,
     base: Base,
     latest: Seconds,
+    before: Seconds,
 }
 
 /// The queue as seen by the last samples of one kind.
@@ -129,8 +135,14 @@ impl Delay {
     pub(crate) fn on_probe(&mut self, target: usize, rtt: Duration, busy: bool, now: Timestamp) {
         let sample = rtt.as_secs_f64();
         let Some(target) = self.targets.get_mut(target) else { return };
+        let is_first = target.base.get().is_none();
+        if is_first && now.since(self.probed.at) < RECENT {
+            // Met under load: its distance is what the queue leaves of the sample.
+            target.base.update((sample - self.probed.latest).max(sample * 0.1), now);
+        }
         target.base.update(sample, now);
         target.smoothed.update(sample);
+        target.before = if target.latest > 0.0 { target.latest } else { sample };
         target.latest = sample;
         let queue = sample - target.base.get().unwrap_or(sample);
         self.probed.update(queue, busy, now);
@@ -189,18 +201,20 @@ impl Delay {
 
     /// How long `target` may take to answer.
     pub(crate) fn probe_patience(&self, target: usize) -> Duration {
-        let Some(TargetDelay { smoothed, latest, .. }) =
+        let Some(TargetDelay { smoothed, latest, before, .. }) =
             self.targets.get(target).filter(|target| target.smoothed.measured)
         else {
             return DEFAULT_PROBE;
         };
-        let expected = (smoothed.mean * 3.0).max(smoothed.mean + smoothed.deviation * 4.0).max(latest * 2.0);
+        let recent = latest.max(*before);
+        let long = (smoothed.mean * 3.0).max(smoothed.mean + smoothed.deviation * 4.0);
+        let expected = (recent * 3.0).max(long.min(recent * 4.0 + SLACK));
         Duration::from_secs_f64(expected).clamp(MIN_PROBE, MAX_PROBE)
     }
 
     /// After how long without any answer the link is asked whether it lives.
     pub(crate) fn silence(&self) -> Duration {
-        self.present().map_or(DEFAULT_PATIENCE, |present| (present * 3).clamp(DEFAULT_PATIENCE, MAX_PROBE))
+        self.present().map_or(DEFAULT_PATIENCE, |present| (present * 3).clamp(DEFAULT_PATIENCE, MAX_SILENCE))
     }
 }
 

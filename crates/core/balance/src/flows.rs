@@ -15,6 +15,7 @@ use bondwire_units::Timestamp;
 use crate::chains::Chains;
 use crate::config::MAX_LINKS;
 use crate::request::{Reason, SocketId, Stage, Transport};
+use crate::sites::Key;
 
 /// How long a socket of unknown size counts as a load.
 const FRESH: Duration = Duration::from_secs(2);
@@ -58,8 +59,8 @@ pub(crate) struct Flow {
     pub(crate) link: Option<u8>,
     pub(crate) reason: Reason,
     pub(crate) stage: Stage,
-    /// Whether its site keeps its link.
-    pub(crate) sticky: bool,
+    /// Its site, if that keeps its link.
+    pub(crate) site: Option<Key>,
     pub(crate) interactive: bool,
     /// Slots that a rule says to avoid.
     pub(crate) avoid: u32,
@@ -92,7 +93,7 @@ impl Flow {
             link: None,
             reason: Reason::Load,
             stage: if transport == Transport::Tcp { Stage::Created } else { Stage::Active },
-            sticky: false,
+            site: None,
             interactive: false,
             avoid: 0,
             tried: 0,

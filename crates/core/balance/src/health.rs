@@ -46,11 +46,12 @@ const FORGIVEN: Duration = Duration::from_secs(120);
 /// How long evidence that proved wrong is not believed.
 const MUTE: Duration = Duration::from_secs(1);
 const MAX_MUTE: Duration = Duration::from_secs(10);
-/// How long a check remembers, and what a link that nothing can probe needs to fail.
+/// How long a check remembers. A link that nothing can probe is failing after so many strikes, and failed when
+/// nothing was heard for so long.
 const CHECK_LASTS: Duration = Duration::from_secs(5);
-const STRIKES: u32 = 4;
+const STRIKES: u32 = 3;
 const STRIKE_GAP: Duration = Duration::from_millis(50);
-const STRIKES_WITHIN: Duration = Duration::from_millis(600);
+const UNHEARD: Duration = Duration::from_millis(600);
 /// After how long such a link is tried again; times the hold-down's factor.
 const RETRY: Duration = Duration::from_secs(3);
 
@@ -80,6 +81,8 @@ pub(crate) struct Activity {
     pub(crate) busy: bool,
     /// [`crate::ProbeConfig::idle_interval`].
     pub(crate) idle_interval: Duration,
+    /// There are targets that were never asked over it: the distance of each is to be known before there is load.
+    pub(crate) introducing: bool,
 }
 
 /// The state machine.
@@ -179,12 +182,9 @@ impl Health {
         }
         let check = self.check.as_mut()?;
         if !testable && now.since(check.last_strike) >= STRIKE_GAP {
-            check.strikes += if why == Evidence::LocalError { 2 } else { 1 };
+            check.strikes += if why == Evidence::LocalError { STRIKES } else { 1 };
             check.last_strike = now;
-            if check.strikes >= STRIKES && now.since(check.since) >= STRIKES_WITHIN {
-                return self.fail(why, now);
-            }
-            if check.strikes >= 2 && self.state == LinkState::Stable {
+            if check.strikes >= STRIKES && self.state == LinkState::Stable {
                 return self.enter_failing(now);
             }
         }
@@ -296,7 +296,9 @@ impl Health {
                 _ => CHECK_GAP,
             },
             (LinkState::Stable | LinkState::Failing, None) => {
-                if activity.busy {
+                if activity.introducing {
+                    BURST_GAP
+                } else if activity.busy {
                     BUSY_GAP
                 } else {
                     // A link that goes quiet is asked one interval after it was heard last.
@@ -322,6 +324,7 @@ impl Health {
     /// When something has to happen without any answer.
     pub(crate) fn timeout(&self, testable: bool) -> Option<Timestamp> {
         match (self.state, self.check) {
+            (LinkState::Failing, Some(check)) if !testable => Some(check.since.max(self.since) + UNHEARD),
             (LinkState::Stable | LinkState::Failing, Some(check)) => Some(check.since + CHECK_LASTS),
             (LinkState::Failed, _) if !testable => Some(self.since + self.retry()),
             (LinkState::Returning, _) if !testable => Some(self.hold_until),
@@ -343,7 +346,8 @@ impl Health {
                 self.check = None;
                 None
             }
-            // Nobody confirmed the suspicion, and nobody can.
+            // An answer would have ended it; new sockets avoid the link, so nothing more will be learnt.
+            LinkState::Failing if !testable => self.fail(self.why, now),
             LinkState::Failing => self.enter(LinkState::Stable, Evidence::TriedAgain, now),
             LinkState::Failed | LinkState::Returning => {
                 self.muted_until = now;

@@ -2,7 +2,8 @@
 
 use super::*;
 
-const IDLE: Activity = Activity { busy: false, idle_interval: Duration::from_millis(1500) };
+const IDLE: Activity =
+    Activity { busy: false, idle_interval: Duration::from_millis(1500), introducing: false };
 
 fn at(ms: u64) -> Timestamp {
     Timestamp::from_millis(ms)
@@ -73,8 +74,9 @@ fn returns_after_its_hold_down_which_grows_with_falls() {
 fn what_nothing_can_probe_is_judged_by_sockets_and_tried_again() {
     let mut health = Health::new(at(0));
     let mut changes = Vec::new();
-    for ms in (0..=900).step_by(100) {
-        changes.extend(state(health.on_suspicion(Evidence::ConnectUnanswered, false, at(1_000 + ms))));
+    for ms in (1_000..=1_900).step_by(100) {
+        changes.extend(state(health.on_suspicion(Evidence::ConnectUnanswered, false, at(ms))));
+        changes.extend(state(health.on_timeout(false, at(ms))));
     }
     assert_eq!(changes, [LinkState::Failing, LinkState::Failed]);
     let retry = health.timeout(false).unwrap();

@@ -7,7 +7,7 @@ use crate::config::{LinkConfig, MAX_TARGETS, Priority};
 use crate::delay::Delay;
 use crate::event::{Evidence, LinkState, LinkStatus};
 use crate::flows::counts;
-use crate::health::{Activity, Change, Health};
+use crate::health::{Change, Health};
 use crate::meter::{Meter, Signs};
 use crate::request::TcpSample;
 
@@ -18,7 +18,10 @@ const FULL_AFTER: Duration = Duration::from_millis(500);
 const ROOM_AFTER: Duration = Duration::from_secs(3);
 /// Less than this in one look at the counters is no answer but a neighbour's chatter.
 const CHATTER: u64 = 200;
-const ANSWERS: u64 = 1000;
+/// This much received lately proves that the link lives; half is forgotten in this time. Enough for the
+/// acknowledgements of an upload of 1 Mbit/s, whose queue may hold up probes for a second.
+const ANSWERS: f64 = 700.0;
+const ANSWERS_FADE: f64 = 0.3;
 /// Resets within a second that are a sign.
 const RESETS: u32 = 5;
 
@@ -30,6 +33,13 @@ pub(crate) struct Side {
     pub(crate) capacity: f64,
     /// Sockets that transfer.
     pub(crate) transfers: u32,
+}
+
+impl Side {
+    /// What a transfer gets, in bits per second; 0 if there is none.
+    pub(crate) fn each(&self, now: Timestamp) -> f64 {
+        if self.transfers == 0 { 0.0 } else { self.meter.rate(now) / f64::from(self.transfers) }
+    }
 }
 
 /// A link. A removed one keeps its slot, and what it knows, until another link needs the slot.
@@ -52,12 +62,16 @@ pub(crate) struct Link {
     pub(crate) is_full: bool,
     full_changed: Option<Timestamp>,
     answered: Timestamp,
+    answers: f64,
     unanswered: Option<Timestamp>,
     looked: Option<Timestamp>,
     pub(crate) rotation: u8,
-    /// Targets, as bits: that ever answered here; that others outlived; that missed the last time.
+    /// Targets, as bits: that were asked since the link appeared; that ever answered here; that others outlived; that missed the last time.
+    pub(crate) asked: u8,
     pub(crate) proven: u8,
     pub(crate) discredited: u8,
+    /// Connects were answered: what no probe gets through, traffic does.
+    pub(crate) carries: bool,
     missed: u8,
     doubts: [u8; MAX_TARGETS],
     retransmits: f64,
@@ -83,11 +97,14 @@ impl Link {
             is_full: false,
             full_changed: None,
             answered: now,
+            answers: 0.0,
             unanswered: None,
             looked: None,
             rotation: 0,
+            asked: 0,
             proven: 0,
             discredited: 0,
+            carries: false,
             missed: 0,
             doubts: [0; MAX_TARGETS],
             retransmits: 0.0,
@@ -115,8 +132,10 @@ impl Link {
         self.looked = None;
         self.unanswered = None;
         self.answered = now;
+        self.answers = 0.0;
         self.is_full = false;
         self.full_changed = None;
+        (self.asked, self.discredited, self.carries) = (0, 0, false);
         self.up.meter.restart();
         self.down.meter.restart();
         if is_present {
@@ -150,21 +169,23 @@ impl Link {
         }
     }
 
-    /// Takes the counters; what passed up and down since the last ones, and what that says of the link's health.
+    /// Takes the counters, and what a transfer gets where it gets most, up and down; what passed up and down since the last ones, and what that says of the link's health.
     pub(crate) fn on_counters(
         &mut self,
         received: u64,
         sent: u64,
+        best: (f64, f64),
         testable: bool,
         now: Timestamp,
     ) -> (u64, u64, Option<Change>) {
         let inflated = self.delay.is_inflated(now);
-        let lossy = self.retransmits > 0.01;
+        let (up_poor, down_poor) = (self.up.each(now) < best.0 / 2.0, self.down.each(now) < best.1 / 2.0);
         let before = self.down.meter.rate(now);
         let (up, down) = (self.up.transfers, self.down.transfers);
-        let signs = |transfers, others: u32| Signs { inflated, lossy, transfers, other_busy: others > 0 };
-        let sent = self.up.meter.update(sent, signs(up, down), now);
-        let received = self.down.meter.update(received, signs(down, up), now);
+        let signs =
+            |poor, transfers, others: u32| Signs { inflated, poor, transfers, other_busy: others > 0 };
+        let sent = self.up.meter.update(sent, signs(up_poor, up, down), now);
+        let received = self.down.meter.update(received, signs(down_poor, down, up), now);
         let looked = self.looked.replace(now).unwrap_or(now);
         let (Some(sent), Some(received)) = (sent, received) else { return (0, 0, None) };
         let change = self.on_passed(received, sent, before, testable, looked, now);
@@ -185,7 +206,9 @@ impl Link {
         if received >= CHATTER.max(sent / 200) {
             self.answered = now;
             self.unanswered = None;
-            return if received >= ANSWERS { self.health.on_traffic(now) } else { None };
+            let fade = (-now.since(looked).as_secs_f64() / ANSWERS_FADE).exp2();
+            self.answers = self.answers * fade + received as f64;
+            return if self.answers >= ANSWERS { self.health.on_traffic(now) } else { None };
         }
         if sent > 0 {
             self.unanswered.get_or_insert(looked);
@@ -267,12 +290,13 @@ impl Link {
         self.missed = 0;
     }
 
-    pub(crate) fn on_target_missed(&mut self, index: usize) {
-        self.missed |= 1 << index;
+    /// Target `index` cannot be asked over this link.
+    pub(crate) fn on_target_excluded(&mut self, index: usize) {
+        self.discredited |= 1 << index;
     }
 
-    pub(crate) fn activity(&self, idle_interval: Duration, now: Timestamp) -> Activity {
-        Activity { busy: self.is_busy(now), idle_interval }
+    pub(crate) fn on_target_missed(&mut self, index: usize) {
+        self.missed |= 1 << index;
     }
 
     pub(crate) fn status(&self, share: f64, now: Timestamp) -> LinkStatus {

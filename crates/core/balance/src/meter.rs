@@ -2,7 +2,7 @@
 //!
 //! A rate that was seen is a lower bound of the capacity; it becomes *known* when the link was seen full. Three
 //! things count as full: the delay rises while something that would take more is running; several transfers
-//! together stay level for seconds and nothing contradicts; the user's limit is reached. Whoever took the lower
+//! together stay level for seconds and nothing contradicts it; the user's limit is reached. Whoever took the lower
 //! bound for the capacity would never find out: a link with a small figure gets little to carry, and keeps it.
 //! So a link whose capacity is not known is treated as equal to the others (module `shares`).
 //!
@@ -36,8 +36,8 @@ pub(crate) const LEAST: f64 = 100e3;
 pub(crate) struct Signs {
     /// Whether the delay stands above that of the idle link; none if it was not measured lately.
     pub(crate) inflated: Option<bool>,
-    /// Segments are being lost.
-    pub(crate) lossy: bool,
+    /// A transfer here gets less than half of what one gets over some other link.
+    pub(crate) poor: bool,
     /// Sockets that transfer in this direction.
     pub(crate) transfers: u32,
     /// Whether the other direction may be the full one.
@@ -110,10 +110,17 @@ impl Meter {
     }
 
     /// Several transfers that stay level are probably limited by what they share. That each of them is limited
-    /// by its own far end is possible too, hence only a presumption.
+    /// by its own far end is possible too, hence only a presumption; and none if there is no queue and they fare
+    /// no worse than elsewhere. (Loss slows CUBIC down below a link's capacity without any queue: to take that
+    /// for the capacity would take transfers away from where a further one still adds to the sum. A policer, in
+    /// contrast, drops without a queue and leaves its transfers poor.)
     fn presume(&mut self, rate: f64, seconds: f64, signs: Signs, now: Timestamp) {
-        let enough = if signs.inflated == Some(false) && !signs.lossy { 4 } else { 2 };
-        if signs.transfers >= enough && self.level >= LEAST && now.since(self.level_since) >= LEVEL_FOR {
+        let contradicted = signs.inflated == Some(false) && !signs.poor;
+        if signs.transfers >= 2
+            && !contradicted
+            && self.level >= LEAST
+            && now.since(self.level_since) >= LEVEL_FOR
+        {
             self.lower(rate, seconds, PRESUMED_SECONDS);
             if self.rate >= self.capacity * 0.8 {
                 self.known_until = self.known_until.max(now + PRESUMED_FOR);
@@ -156,12 +163,6 @@ impl Meter {
         let rate = self.rate(now);
         rate >= limit * 0.9 || (self.is_known(now) && rate >= self.capacity * 0.85 && rate >= LEAST)
     }
-
-    #[cfg(test)]
-    pub(crate) fn learn(&mut self, capacity: f64, now: Timestamp) {
-        self.capacity = capacity;
-        self.known_until = now + KNOWN_FOR;
-    }
 }
 
 /// The part of the way that an exponential average goes in `seconds`.
@@ -182,8 +183,8 @@ mod tests {
         }
     }
 
-    const FULL: Signs = Signs { inflated: Some(true), lossy: false, transfers: 2, other_busy: false };
-    const FREE: Signs = Signs { inflated: Some(false), lossy: false, transfers: 1, other_busy: false };
+    const FULL: Signs = Signs { inflated: Some(true), poor: false, transfers: 2, other_busy: false };
+    const FREE: Signs = Signs { inflated: Some(false), poor: false, transfers: 1, other_busy: false };
 
     #[test]
     fn a_link_that_was_never_full_is_not_known() {
@@ -213,7 +214,11 @@ mod tests {
     #[test]
     fn level_transfers_are_presumed_to_fill_a_link() {
         let (mut meter, mut now) = (Meter::default(), Timestamp::ZERO);
-        let many = Signs { inflated: Some(false), transfers: 5, ..FREE };
+        let many = Signs { transfers: 5, ..FREE };
+        feed(&mut meter, 10e6, 10.0, many, &mut now);
+        assert!(!meter.is_known(now), "no queue, and as good as elsewhere");
+        let (mut meter, mut now) = (Meter::default(), Timestamp::ZERO);
+        let many = Signs { poor: true, ..many };
         feed(&mut meter, 10e6, 4.0, many, &mut now);
         assert!(!meter.is_known(now));
         feed(&mut meter, 10e6, 4.0, many, &mut now);

@@ -13,6 +13,7 @@ use bondwire_units::Timestamp;
 
 use crate::config::{MAX_TARGETS, ProbeConfig, Target};
 use crate::event::ProbeId;
+use crate::health::Activity;
 use crate::link::Link;
 
 /// The most probes under way.
@@ -33,11 +34,19 @@ pub(crate) struct Pending {
     expires: Timestamp,
 }
 
+/// Whom to ask next.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chosen {
+    pub(crate) index: usize,
+    counts: bool,
+    pub(crate) target: Target,
+}
+
 /// The probes of all links.
 #[derive(Debug)]
 pub(crate) struct Probes {
     targets: Vec<Target>,
-    pub(crate) idle_interval: Duration,
+    idle_interval: Duration,
     answered: [Option<Timestamp>; MAX_TARGETS],
     pending: BTreeMap<u64, Pending>,
     deadlines: BTreeSet<(Timestamp, u64)>,
@@ -57,12 +66,9 @@ impl Probes {
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.targets.is_empty()
-    }
-
-    pub(crate) fn target(&self, index: usize) -> Target {
-        self.targets[index]
+    /// The targets that may be asked over `link`: those of all links, then its own.
+    fn targets<'a>(&'a self, link: &'a Link) -> impl Iterator<Item = Target> + 'a {
+        self.targets.iter().chain(&link.config.targets).copied().take(MAX_TARGETS)
     }
 
     /// The targets that count over `link`, as bits.
@@ -70,6 +76,8 @@ impl Probes {
         let vouched = |answered: &Option<Timestamp>| answered.is_some_and(|at| now.since(at) < VOUCHED);
         let vouched =
             self.answered.iter().rev().fold(0, |bits, answered| bits << 1 | u8::from(vouched(answered)));
+        // What one link's network lets through another's may not: traffic that passes says more.
+        let vouched = if link.carries { 0 } else { vouched };
         (vouched | link.proven) & !link.discredited
     }
 
@@ -78,27 +86,46 @@ impl Probes {
         self.counting(link, now) != 0
     }
 
-    /// The next target for `link`, and whether it counts.
-    pub(crate) fn choose(&self, link: &mut Link, now: Timestamp) -> (usize, bool) {
-        let all = u8::MAX >> (MAX_TARGETS - self.targets.len().clamp(1, MAX_TARGETS));
+    /// The next target for `link`, which has some.
+    pub(crate) fn choose(&self, link: &mut Link, now: Timestamp) -> Option<Chosen> {
+        let all = self.all(link);
         let counting = self.counting(link, now) & all;
         link.rotation = link.rotation.wrapping_add(1);
         let explore = link.rotation.is_multiple_of(EXPLORE) && counting != all && link.is_stable();
-        let among = if counting == 0 || explore { all & !counting } else { counting };
+        let unasked = all & !link.asked;
+        let among = match (unasked, counting) {
+            (1.., _) => unasked,
+            (0, 0) => all,
+            (0, _) if explore => all & !counting,
+            (0, _) => counting,
+        };
         let nth = u32::from(link.rotation) % among.count_ones().max(1);
         let mut rest = among;
         for _ in 0..nth {
             rest &= rest.wrapping_sub(1);
         }
-        let target = (rest.trailing_zeros() as usize).min(self.targets.len().saturating_sub(1));
-        (target, counting >> target & 1 == 1)
+        let index = rest.trailing_zeros() as usize;
+        let target = self.targets(link).nth(index)?;
+        link.asked |= 1 << index;
+        Some(Chosen { index, counts: counting >> index & 1 == 1, target })
+    }
+
+    /// Every target of `link`, as bits.
+    pub(crate) fn all(&self, link: &Link) -> u8 {
+        self.targets(link).fold(0, |bits, _| bits << 1 | 1)
+    }
+
+    /// What the schedule of `link`'s probes depends on.
+    pub(crate) fn activity(&self, link: &Link, now: Timestamp) -> Activity {
+        let introducing = link.asked != self.all(link);
+        Activity { busy: link.is_busy(now), idle_interval: self.idle_interval, introducing }
     }
 
     /// A probe is on its way. With too many under way the oldest is given up, without conclusions.
     pub(crate) fn add(
         &mut self,
         slot: usize,
-        (target, counts): (usize, bool),
+        Chosen { index, counts, .. }: Chosen,
         patience: Duration,
         now: Timestamp,
     ) -> ProbeId {
@@ -109,7 +136,7 @@ impl Probes {
         }
         self.next = self.next.wrapping_add(1);
         let expires = now + patience;
-        self.pending.insert(self.next, Pending { slot, target, sent: now, counts, expires });
+        self.pending.insert(self.next, Pending { slot, target: index, sent: now, counts, expires });
         self.deadlines.insert((expires, self.next));
         ProbeId(self.next)
     }
@@ -128,7 +155,9 @@ impl Probes {
 
     /// `target` answered over some link.
     pub(crate) fn vouch(&mut self, target: usize, now: Timestamp) {
-        self.answered[target] = Some(now);
+        if target < self.targets.len() {
+            self.answered[target] = Some(now);
+        }
     }
 
     /// A probe that was not answered in time.

@@ -146,6 +146,9 @@ pub enum ConnectFailure {
     Refused,
     /// The interface cannot be used (ENODEV, EADDRNOTAVAIL, no route): speaks against the link, strongly.
     Local,
+    /// The link has no address of the remote end's family; says nothing about the link. A probe target that
+    /// fails so is not counted over it any more.
+    NoAddress,
     /// Another link won the race; says nothing by itself.
     LostRace,
 }

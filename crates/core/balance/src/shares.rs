@@ -6,7 +6,7 @@
 //! max((C − R) / (1 + y), C / (1 + n + y)); load is counted in bytes by the first term, and in sockets by the second.
 //! Written as *load* l = C / that − 1, in sockets, so that the choice is the least of (½ + l + q) / share.
 //!
-//! q is what a link got beyond its share so far, at most 1½ sockets in either direction. With links that carry
+//! q is what a link got beyond its part so far, at most 1½ sockets in either direction. With links that carry
 //! nothing, the choice is then the method of Webster: shares are exact to a socket, whatever their ratio and
 //! however slowly the sockets come. The ½ means that an idle link of a tenth of the capacity gets the sixth
 //! download and not the eleventh: links are there to be used.
@@ -16,11 +16,14 @@
 
 use bondwire_units::Timestamp;
 
+use crate::config::MAX_LINKS;
 use crate::link::{Link, Side};
 use crate::meter::LEAST;
 
 /// The capacity of every link before anything passed anywhere: only equality matters.
 const NOMINAL: f64 = 10e6;
+/// What bytes of unknown sockets count for at most, in sockets.
+const UNREPORTED: f64 = 4.0;
 /// The bound of [`Link::credit`], in sockets.
 const MAX_CREDIT: f64 = 1.5;
 
@@ -61,12 +64,18 @@ pub(crate) struct Share {
     pub(crate) share: f64,
     /// In sockets.
     pub(crate) load: f64,
+    /// The same without the fresh ones: what lasts.
+    steady: f64,
 }
 
 impl Share {
     /// What a socket more would suffer; the least is taken.
     pub(crate) fn cost(&self, credit: f64) -> f64 {
         (0.5 + self.load + credit) / self.share
+    }
+
+    fn level(&self) -> f64 {
+        self.load / self.share
     }
 }
 
@@ -109,10 +118,15 @@ fn presumed<'a>(sides: impl Iterator<Item = (&'a Link, &'a Side)>, now: Timestam
 fn load(side: &Side, fresh: u32, now: Timestamp) -> f64 {
     let sockets = f64::from(side.transfers + fresh);
     let room = side.capacity - side.meter.rate(now);
-    if !side.meter.is_known(now) || room <= 0.0 {
+    if !side.meter.is_known(now) {
         return sockets;
     }
-    sockets.min(side.capacity * f64::from(fresh + 1) / room - 1.0)
+    if room <= 0.0 {
+        return if side.transfers == 0 { sockets + UNREPORTED } else { sockets };
+    }
+    let by_bytes = side.capacity * f64::from(fresh + 1) / room - 1.0;
+    // Whose bytes they are is not known, if nobody reports transfers: then they count like a few of them.
+    if side.transfers == 0 { by_bytes.min(f64::from(fresh) + UNREPORTED) } else { sockets.min(by_bytes) }
 }
 
 /// The shares and loads of the links in `mask`. O(candidates), nothing allocated.
@@ -130,48 +144,89 @@ pub(crate) fn shares(links: &[Link], mask: u32, mix: Mix, now: Timestamp) -> imp
         let of_down = link.down.capacity / down;
         let share = weigh(of_up, of_down);
         // What is loaded in one direction is dear in proportion to that direction's part of the traffic.
-        let cost =
-            weigh(load(&link.up, link.fresh, now) / of_up, load(&link.down, link.fresh, now) / of_down);
-        Share { slot, share, load: share * cost }
+        let of = |fresh| weigh(load(&link.up, fresh, now) / of_up, load(&link.down, fresh, now) / of_down);
+        let load = of(link.fresh);
+        let steady = if link.fresh == 0 { load } else { of(0) };
+        Share { slot, share, load: share * load, steady: share * steady }
     })
+}
+
+/// Shares of candidates, without allocation.
+#[derive(Clone, Copy, Debug)]
+struct Table {
+    shares: [Share; MAX_LINKS],
+    len: usize,
+}
+
+impl Table {
+    fn new(links: &[Link], mask: u32, mix: Mix, now: Timestamp) -> Self {
+        let mut table = Self { shares: [Share::default(); MAX_LINKS], len: 0 };
+        for share in shares(links, mask, mix, now) {
+            table.shares[table.len] = share;
+            table.len += 1;
+        }
+        table
+    }
+
+    fn get(&self) -> &[Share] {
+        &self.shares[..self.len]
+    }
+
+    /// The level to which the links are filled if `sockets` more come at once, each going where it is lowest.
+    fn level(&self, sockets: f64) -> f64 {
+        let mut sorted = *self;
+        sorted.shares[..self.len].sort_unstable_by(|a, b| a.level().total_cmp(&b.level()));
+        let (mut share, mut load, mut level) = (0.0, 0.0, f64::INFINITY);
+        for link in sorted.get() {
+            if level <= link.level() {
+                break;
+            }
+            share += link.share;
+            load += link.load;
+            level = (sockets + load) / share;
+        }
+        level
+    }
+
+    /// Each link's part of `sockets` more that come at once; the parts sum to 1.
+    fn ahead(&self, sockets: f64) -> impl Iterator<Item = (usize, f64)> {
+        let level = self.level(sockets);
+        let part = move |link: &Share| ((level * link.share - link.load) / sockets).max(0.0);
+        self.get().iter().map(move |link| (link.slot, part(link)))
+    }
 }
 
 /// Takes the cheapest link of `mask` for one more socket, and keeps the proportions.
 pub(crate) fn take_cheapest(links: &mut [Link], mask: u32, mix: Mix, now: Timestamp) -> Option<usize> {
-    let credit = |share: &Share| share.cost(links[share.slot].credit);
-    let best = shares(links, mask, mix, now).min_by(|a, b| credit(a).total_cmp(&credit(b)))?;
-    settle(links, mask, best.slot, mix, now);
-    Some(best.slot)
+    let table = Table::new(links, mask, mix, now);
+    let cost = |share: &Share| share.cost(links[share.slot].credit);
+    let best = table.get().iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))?.slot;
+    settle(links, &table, best);
+    Some(best)
 }
 
 /// `taken` got a socket that any link of `mask` might have got.
-pub(crate) fn settle(links: &mut [Link], mask: u32, taken: usize, mix: Mix, now: Timestamp) {
-    let mut parts = [0.0; crate::config::MAX_LINKS];
-    for Share { slot, share, .. } in shares(links, mask, mix, now) {
-        parts[slot] = share;
-    }
-    for slot in slots(mask) {
+pub(crate) fn take(links: &mut [Link], mask: u32, taken: usize, mix: Mix, now: Timestamp) {
+    let table = Table::new(links, mask, mix, now);
+    settle(links, &table, taken);
+}
+
+/// What a link got beyond its part of this one socket. The part is that under the load that lasts: a link that is
+/// left alone because it is full has nothing to catch up on, while one on which short sockets merely take longer
+/// has.
+fn settle(links: &mut [Link], table: &Table, taken: usize) {
+    let mut table = *table;
+    table.shares.iter_mut().for_each(|share| share.load = share.steady);
+    for (slot, part) in table.ahead(1.0) {
         let more = if slot == taken { 1.0 } else { 0.0 };
         let credit = &mut links[slot].credit;
-        *credit = (*credit + more - parts[slot]).clamp(-MAX_CREDIT, MAX_CREDIT);
+        *credit = (*credit + more - part).clamp(-MAX_CREDIT, MAX_CREDIT);
     }
 }
 
-/// How the next `sockets` sockets would be divided if they came at once: the links are filled up to one level.
-/// The parts sum to 1.
+/// How the next `sockets` sockets would be divided if they came at once. The parts sum to 1.
 pub(crate) fn ahead(links: &[Link], mask: u32, sockets: f64, mix: Mix, now: Timestamp) -> Vec<(usize, f64)> {
-    let mut all: Vec<Share> = shares(links, mask, mix, now).collect();
-    all.sort_by(|a, b| (a.load / a.share).total_cmp(&(b.load / b.share)));
-    let (mut share, mut load, mut level) = (0.0, 0.0, 0.0);
-    for link in &all {
-        if share > 0.0 && level <= link.load / link.share {
-            break;
-        }
-        share += link.share;
-        load += link.load;
-        level = (sockets + load) / share;
-    }
-    all.iter().map(|link| (link.slot, ((level * link.share - link.load) / sockets).max(0.0))).collect()
+    Table::new(links, mask, mix, now).ahead(sockets).collect()
 }
 
 /// The bits of `mask`.
@@ -179,6 +234,6 @@ pub(crate) fn slots(mut mask: u32) -> impl Iterator<Item = usize> {
     core::iter::from_fn(move || {
         let slot = mask.trailing_zeros() as usize;
         mask &= mask.wrapping_sub(1);
-        (slot < 32).then_some(slot)
+        (slot < MAX_LINKS).then_some(slot)
     })
 }

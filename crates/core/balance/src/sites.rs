@@ -4,7 +4,7 @@
 //! [`crate::Stickiness::duration`] after its last new socket. Bound: [`crate::Stickiness::max_sites`]; the one not
 //! used longest gives way.
 
-use core::hash::{BuildHasher, Hasher};
+use core::hash::{BuildHasherDefault, Hasher};
 use core::net::IpAddr;
 use core::time::Duration;
 use std::borrow::Cow;
@@ -15,27 +15,31 @@ use bondwire_units::Timestamp;
 
 use crate::chains::Chains;
 
+/// The longest host name (RFC 1035, section 2.3.4, says 255); what is longer is cut.
+const MAX_NAME: usize = 256;
 /// How long a site stays after a move, however full its link is: it must not run from link to link.
 const DWELL: Duration = Duration::from_secs(10);
 
-/// What a site is known by.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Key {
-    Name(Box<str>),
-    Address(IpAddr),
-}
+/// What a site is known by: a fingerprint under the caller's seed. Should two sites ever have the same, they share
+/// a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key(u64);
 
-/// Makes the table's order unpredictable to whoever chooses the names.
-#[derive(Clone, Debug)]
-struct Seeded(u64);
+/// A fingerprint needs no hashing again.
+#[derive(Clone, Debug, Default)]
+struct Fingerprint(u64);
 
-impl BuildHasher for Seeded {
-    type Hasher = DefaultHasher;
+impl Hasher for Fingerprint {
+    fn finish(&self) -> u64 {
+        self.0
+    }
 
-    fn build_hasher(&self) -> DefaultHasher {
-        let mut hasher = DefaultHasher::new();
-        hasher.write_u64(self.0);
-        hasher
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = bytes.iter().fold(self.0, |hash, &byte| hash.rotate_left(8) ^ u64::from(byte));
+    }
+
+    fn write_u64(&mut self, fingerprint: u64) {
+        self.0 = fingerprint;
     }
 }
 
@@ -50,7 +54,8 @@ struct Site {
 /// The table.
 #[derive(Debug)]
 pub(crate) struct Sites {
-    index: HashMap<Key, u32, Seeded>,
+    index: HashMap<Key, u32, BuildHasherDefault<Fingerprint>>,
+    seed: u64,
     sites: Vec<Site>,
     free: Vec<u32>,
     ages: Chains,
@@ -61,7 +66,8 @@ pub(crate) struct Sites {
 impl Sites {
     pub(crate) fn new(duration: Duration, max: usize, seed: u64) -> Self {
         Self {
-            index: HashMap::with_hasher(Seeded(seed)),
+            index: HashMap::default(),
+            seed,
             sites: Vec::new(),
             free: Vec::new(),
             ages: Chains::new(1),
@@ -70,17 +76,28 @@ impl Sites {
         }
     }
 
-    /// The key of a request; names in small letters, without the dot at the end.
-    pub(crate) fn key(name: Option<&str>, address: IpAddr) -> Key {
-        match name {
-            Some(name) => Key::Name(plain_name(name).into()),
-            None => Key::Address(address.to_canonical()),
+    /// The key of a request; letters may be of any case, and a dot at a name's end does not matter.
+    pub(crate) fn key(&self, name: Option<&str>, address: IpAddr) -> Key {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(self.seed);
+        match (name, address.to_canonical()) {
+            (Some(name), _) => {
+                let name = name.strip_suffix('.').unwrap_or(name).as_bytes();
+                let mut letters = [0; MAX_NAME];
+                let length = name.len().min(MAX_NAME);
+                letters[..length].copy_from_slice(&name[..length]);
+                letters[..length].make_ascii_lowercase();
+                hasher.write(&letters[..length]);
+            }
+            (None, IpAddr::V4(v4)) => hasher.write_u32(v4.to_bits()),
+            (None, IpAddr::V6(v6)) => hasher.write_u128(v6.to_bits()),
         }
+        Key(hasher.finish())
     }
 
     /// The site's link, and whether it has stayed long enough to be moved.
-    pub(crate) fn get(&self, key: &Key, now: Timestamp) -> Option<(usize, bool)> {
-        let site = &self.sites[*self.index.get(key)? as usize];
+    pub(crate) fn get(&self, key: Key, now: Timestamp) -> Option<(usize, bool)> {
+        let site = &self.sites[*self.index.get(&key)? as usize];
         let is_fresh = now.since(site.used) < self.duration;
         is_fresh.then(|| (usize::from(site.link), now.since(site.moved) >= DWELL))
     }
@@ -101,7 +118,7 @@ impl Sites {
         if self.index.len() >= self.max {
             self.drop_oldest();
         }
-        let site = Site { key: key.clone(), link, used: now, moved: now };
+        let site = Site { key, link, used: now, moved: now };
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.sites[slot as usize] = site;
@@ -130,7 +147,6 @@ impl Sites {
         if let Some(slot) = self.ages.front(0) {
             self.ages.remove(slot);
             self.index.remove(&self.sites[slot].key);
-            self.sites[slot].key = Key::Address(IpAddr::from([0; 4]));
             self.free.push(slot as u32);
         }
     }
@@ -162,21 +178,23 @@ mod tests {
     fn names_are_one_whatever_their_letters() {
         let mut sites = Sites::new(Duration::from_secs(600), 10, 1);
         let any = IpAddr::from([0; 4]);
-        sites.set(Sites::key(Some("Example.ORG."), any), 3, at(0));
-        assert_eq!(sites.get(&Sites::key(Some("example.org"), any), at(1)), Some((3, false)));
-        assert_eq!(sites.get(&Sites::key(Some("example.org"), any), at(599)), Some((3, true)));
-        assert_eq!(sites.get(&Sites::key(Some("example.org"), any), at(600)), None);
+        let key = sites.key(Some("example.org"), any);
+        sites.set(sites.key(Some("Example.ORG."), any), 3, at(0));
+        assert_eq!(sites.get(key, at(1)), Some((3, false)));
+        assert_eq!(sites.get(key, at(599)), Some((3, true)));
+        assert_eq!(sites.get(key, at(600)), None);
+        assert_ne!(sites.key(Some("example.com"), any), key);
     }
 
     #[test]
     fn is_bounded_and_forgets_the_oldest() {
         let mut sites = Sites::new(Duration::from_secs(600), 10, 1);
-        let key = |i: u32| Sites::key(None, IpAddr::from(i.to_be_bytes()));
+        let key = |i: u32| Key(u64::from(i) << 40 | 7);
         for i in 0..1_000 {
             sites.set(key(i), 1, at(u64::from(i)));
             assert!(sites.len() <= 10 && sites.sites.len() <= 10);
         }
-        assert!(sites.get(&key(989), at(1_000)).is_none() && sites.get(&key(990), at(1_000)).is_some());
+        assert!(sites.get(key(989), at(1_000)).is_none() && sites.get(key(990), at(1_000)).is_some());
         for i in 0..10 {
             sites.set(key(i), 1, at(10_000 + u64::from(i)));
         }

@@ -16,8 +16,9 @@ impl Balancer {
     pub fn set_link(&mut self, config: LinkConfig, now: Timestamp) -> bool {
         let (id, name) = (config.id, &config.name);
         if let Some(other) = self.slot(id).filter(|&slot| self.links[slot].config.name != *name) {
-            let gone = self.links[other].config.id;
-            self.remove_link(gone, now);
+            self.remove_link(id, now);
+            self.clear(other);
+            self.unname(other);
         }
         match self.links.iter().position(|link| link.config.name == *name) {
             Some(slot) => {
@@ -54,17 +55,22 @@ impl Balancer {
         gone.min_by_key(|(_, link)| link.absent_since).map(|(slot, _)| slot)
     }
 
-    /// Another link takes the slot: what still stood on the one before is on no link. O(sockets), and rare: more
-    /// than [`MAX_LINKS`] names have to be seen.
+    /// Another link takes the slot. Rare: more than [`MAX_LINKS`] names have to be seen.
     fn replace(&mut self, slot: usize, link: Link) {
         self.unname(slot);
+        self.clear(slot);
+        self.links[slot] = link;
+    }
+
+    /// Forgets the sockets of a slot whose link cannot be spoken of any more, since another one took its slot or
+    /// its number. O(sockets).
+    fn clear(&mut self, slot: usize) {
         let on_it = |(id, flow): (_, &crate::flows::Flow)| (flow.link == Some(slot as u8)).then_some(id);
         let stale: Vec<_> = self.flows.iter().filter_map(on_it).collect();
         for socket in stale {
             self.handle_closed(socket, self.now);
         }
         self.moving &= !(1 << slot);
-        self.links[slot] = link;
     }
 
     /// A link lost its carrier, its address, or itself. Its UDP flows move ([`Event::SocketMoved`]), its TCP
@@ -88,7 +94,11 @@ impl Balancer {
         let Some(slot) = self.slot(link).filter(|&slot| self.links[slot].may_be_used()) else { return };
         self.now = self.now.max(now);
         let testable = self.probes.can_test(&self.links[slot], now);
-        let (sent, received, change) = self.links[slot].on_counters(received, sent, testable, now);
+        let most = |each: fn(&Link, Timestamp) -> f64| {
+            self.links.iter().map(|link| each(link, now)).fold(0.0, f64::max)
+        };
+        let best = (most(|link, now| link.up.each(now)), most(|link, now| link.down.each(now)));
+        let (sent, received, change) = self.links[slot].on_counters(received, sent, best, testable, now);
         if sent + received > 0 {
             self.mix.update(sent, received, now);
             self.on_load(now);

@@ -153,8 +153,15 @@ impl Balancer {
         let Some(Change { from, to, why }) = change else { return };
         let link = self.links[slot].config.id;
         self.push(Event::LinkState { link, from, to, why });
-        if to == LinkState::Failed {
-            self.on_lost(slot);
+        match to {
+            LinkState::Failed => self.on_lost(slot),
+            // What had nowhere to go has now.
+            LinkState::Stable => {
+                let lost = |link: &Link| !link.is_present || link.health.state() == LinkState::Failed;
+                let lost = self.links.iter().enumerate().filter(|(_, link)| lost(link));
+                self.moving |= lost.fold(0, |mask, (slot, _)| mask | 1 << slot);
+            }
+            LinkState::Failing | LinkState::Returning => {}
         }
         self.make_plan(now);
     }

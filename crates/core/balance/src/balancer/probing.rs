@@ -18,21 +18,19 @@ impl Balancer {
         }
         self.now = self.now.max(now);
         let link = &mut self.links[slot];
-        let chosen = self.probes.choose(link, now);
-        let timeout = link.delay.probe_patience(chosen.0);
         link.health.on_probe_sent(now);
+        let chosen = self.probes.choose(link, now)?;
+        let timeout = link.delay.probe_patience(chosen.index);
         let id = self.probes.add(slot, chosen, timeout, now);
-        Some(Probe { id, link: self.id(slot), target: self.probes.target(chosen.0), timeout })
+        Some(Probe { id, link: self.id(slot), target: chosen.target, timeout })
     }
 
     /// When and where the next probe is due.
     pub(super) fn next_probe(&self) -> Option<(Timestamp, usize)> {
-        if self.probes.is_empty() {
-            return None;
-        }
         let due = |(slot, link): (usize, &Link)| {
-            let activity = link.activity(self.probes.idle_interval, self.now);
-            link.may_be_used().then(|| (link.health.probe_at(activity), slot))
+            let activity = self.probes.activity(link, self.now);
+            let is_asked = link.may_be_used() && self.probes.all(link) != 0;
+            is_asked.then(|| (link.health.probe_at(activity), slot))
         };
         self.links.iter().enumerate().filter_map(due).min()
     }
@@ -58,6 +56,9 @@ impl Balancer {
         }
         self.now = self.now.max(now);
         let Some(pending) = self.probes.take(probe) else { return };
+        if why == ConnectFailure::NoAddress {
+            return self.links[pending.slot].on_target_excluded(pending.target);
+        }
         // The interface itself refuses: that says something whatever the target.
         let counts = pending.counts || why == ConnectFailure::Local;
         self.on_probe_silent(pending.slot, pending.target, counts, pending.sent, now);

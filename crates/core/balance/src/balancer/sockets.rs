@@ -12,8 +12,8 @@ use crate::event::{Event, Evidence};
 use crate::flows::{Age, Flow, counts};
 use crate::link::Link;
 use crate::request::{ConnectFailure, Placement, Reason, Refusal, Request, SocketId, Stage, Transport};
-use crate::shares::settle;
-use crate::sites::{Sites, plain_name};
+use crate::shares::take;
+use crate::sites::plain_name;
 
 /// The least rate, in bits per second, that makes a socket a transfer, and its part of a slow link's capacity.
 const TRANSFER: f64 = 1e6;
@@ -42,17 +42,16 @@ impl Balancer {
         let key = self
             .sticky
             .contains(request.transport, request.remote.port())
-            .then(|| Sites::key(request.name, request.remote.ip()));
-        let site = key.as_ref().and_then(|key| self.sites.get(key, now));
+            .then(|| self.sites.key(request.name, request.remote.ip()));
+        let site = key.and_then(|key| self.sites.get(key, now));
         let Some((slot, reason)) = self.choose(wish, site, now) else {
             return refused(self, Refusal::NoLink);
         };
-        let is_sticky = key.is_some();
         if let Some(key) = key {
             self.sites.set(key, slot, now);
         }
         let mut flow = flow(request, now);
-        (flow.reason, flow.sticky) = (reason, is_sticky);
+        (flow.reason, flow.site) = (reason, key);
         (flow.interactive, flow.avoid, flow.tried) = (wish.interactive, wish.avoid, 1 << slot);
         let socket = self.insert(flow, Some(slot), now);
         Ok(self.placement(socket, slot, reason))
@@ -80,7 +79,7 @@ impl Balancer {
             (flow.interactive, flow.avoid) = (wish.interactive, wish.avoid);
             let candidates = self.candidates(wish).map_or(0, |candidates| candidates.mask);
             if let Some(slot) = slot.filter(|slot| !wish.interactive && candidates >> slot & 1 == 1) {
-                settle(&mut self.links, candidates, slot, self.mix, now);
+                take(&mut self.links, candidates, slot, self.mix, now);
             }
         }
         self.insert(flow, slot, now)
@@ -149,10 +148,7 @@ impl Balancer {
         self.recount(socket, 0);
         self.put_on(socket, Some(slot), is_udp);
         self.recount(socket, counted);
-        if let Some(flow) = self.flows.get(socket)
-            && flow.sticky
-        {
-            let key = Sites::key(flow.name.as_deref(), flow.remote.ip());
+        if let Some(key) = self.flows.get(socket).and_then(|flow| flow.site) {
             self.sites.set(key, slot, now);
         }
         self.on_load(now);
@@ -232,6 +228,7 @@ impl Balancer {
 
     fn on_connect_answer(&mut self, slot: usize, rtt: Duration, now: Timestamp) {
         let busy = self.links[slot].is_busy(now);
+        self.links[slot].carries = true;
         self.links[slot].delay.on_connect(rtt, busy, now);
         let change =
             self.links[slot].health.on_answer(Evidence::TrafficAnswered, now.saturating_sub(rtt), now);
@@ -258,7 +255,7 @@ impl Balancer {
                 self.on_unanswered(slot, Evidence::ConnectUnanswered, now);
             }
             ConnectFailure::Local => self.on_unanswered(slot, Evidence::LocalError, now),
-            ConnectFailure::LostRace => {}
+            ConnectFailure::NoAddress | ConnectFailure::LostRace => {}
         }
     }
 
@@ -339,7 +336,7 @@ impl Balancer {
         }
     }
 
-    /// Moves the next UDP flow of a link that was lost, and says so.
+    /// Moves the next UDP flow of a link that was lost, and says so. While no link works they stay where they are.
     pub(super) fn move_datagram(&mut self) -> Option<Event> {
         while self.moving != 0 {
             let from = self.moving.trailing_zeros() as usize;
@@ -359,7 +356,7 @@ impl Balancer {
             } else {
                 self.choose(wish, None, self.now)
             };
-            let Some((to, _)) = target else {
+            let Some((to, _)) = target.filter(|&(to, _)| self.links[to].is_stable()) else {
                 self.moving &= self.moving - 1;
                 continue;
             };
