@@ -104,7 +104,9 @@ fn a_link_that_does_not_answer_is_raced() {
     let forwarder = start(director.resolver(0, silent.address).resolver(1, good.address));
     let asked = query(1, "raced.example", 1);
     assert_eq!(forwarder.ask(&asked), answer(&asked, &[SITE], 300));
-    forwarder.director.wait(|told| matches!(told, Told::Failed(_, LinkId(0), Failure::NoAnswer)).then_some(()));
+    forwarder
+        .director
+        .wait(|told| matches!(told, Told::Failed(_, LinkId(0), Failure::NoAnswer)).then_some(()));
     forwarder.director.wait_closed();
 }
 

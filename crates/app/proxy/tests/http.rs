@@ -29,7 +29,10 @@ fn web(answer: impl Fn(&str, &[u8]) -> Vec<u8> + Send + Sync + 'static) -> Socke
             if head.is_empty() {
                 return;
             }
-            let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).map_or(0, |n| n.parse().unwrap());
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("Content-Length: "))
+                .map_or(0, |n| n.parse().unwrap());
             let mut body = vec![0; length];
             reader.read_exact(&mut body).unwrap();
             if stream.write_all(&answer(&head, &body)).is_err() {
@@ -190,7 +193,8 @@ fn interim_answers_pass() {
     });
     let mut client = proxy.client();
     let mut reader = BufReader::new(client.try_clone().unwrap());
-    write!(client, "PUT http://{target}/ HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n").unwrap();
+    write!(client, "PUT http://{target}/ HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
+        .unwrap();
     assert!(head(&mut reader).starts_with("HTTP/1.1 100 "));
     client.write_all(b"body").unwrap();
     let head = head(&mut reader);
@@ -234,7 +238,11 @@ fn every_refusal_has_its_status_and_a_reason() {
         ("GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 400, "whole address"),
         ("GET https://a/ HTTP/1.1\r\n\r\n".into(), 400, "CONNECT"),
         ("GET http://a:0/ HTTP/1.1\r\n\r\n".into(), 400, "no valid"),
-        ("GET http://a/ HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n".into(), 400, "length"),
+        (
+            "GET http://a/ HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n".into(),
+            400,
+            "length",
+        ),
         ("GET http://a/ HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n".into(), 400, "length"),
         ("GET http://a/ HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n".into(), 400, "length"),
         ("CONNECT nothing HTTP/1.1\r\n\r\n".into(), 400, "no valid"),

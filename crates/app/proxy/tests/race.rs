@@ -34,7 +34,10 @@ fn a_connect_without_an_answer_is_raced_over_the_next_link() {
     drop(client);
     proxy.director.wait_closed();
     let told = proxy.director.told();
-    assert!(told.iter().any(|told| matches!(told, Told::Failed(_, LinkId(0), Failure::NoAnswer))), "{told:?}");
+    assert!(
+        told.iter().any(|told| matches!(told, Told::Failed(_, LinkId(0), Failure::NoAnswer))),
+        "{told:?}"
+    );
     assert!(told.iter().any(|told| matches!(told, Told::Connected(_, LinkId(1)))), "{told:?}");
 }
 

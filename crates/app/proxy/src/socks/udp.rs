@@ -86,7 +86,11 @@ impl Drop for Place {
 }
 
 /// Serves an association until its TCP connection ends. `announced` is where the client will send from, if it knows.
-pub(super) async fn associate(worker: &Rc<Worker>, mut control: TcpStream, announced: Target) -> io::Result<()> {
+pub(super) async fn associate(
+    worker: &Rc<Worker>,
+    mut control: TcpStream,
+    announced: Target,
+) -> io::Result<()> {
     if worker.associations.get() >= worker.shared.config.limits.associations {
         tracing::warn!("a UDP association was refused: too many are open");
         return answer(&mut control, Reply::Failure, NOWHERE).await;

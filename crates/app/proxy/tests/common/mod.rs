@@ -11,7 +11,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bondwire_proxy::{
-    Config, Director, Failure, Links, Placement, Proxy, ProxyHandle, Refusal, Request, Route, SocketId, Traffic,
+    Config, Director, Failure, Links, Placement, Proxy, ProxyHandle, Refusal, Request, Route, SocketId,
+    Traffic,
 };
 use bondwire_units::LinkId;
 
