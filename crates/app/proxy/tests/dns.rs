@@ -1,4 +1,5 @@
 //! The DNS forwarder as its clients see it.
+#![allow(clippy::unwrap_used, reason = "a failed test says where")]
 
 mod common;
 

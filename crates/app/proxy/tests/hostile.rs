@@ -1,4 +1,5 @@
 //! Clients that say anything at all.
+#![allow(clippy::unwrap_used, reason = "a failed test says where")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! The HTTP proxy as a client and a server see it.
+#![allow(clippy::unwrap_used, reason = "a failed test says where")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Data through the proxy: whole, in order, bounded, and ended when it has to.
+#![allow(clippy::unwrap_used, reason = "a failed test says where")]
 
 mod common;
 

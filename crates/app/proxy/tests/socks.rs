@@ -1,4 +1,5 @@
 //! SOCKS5 as a client sees it.
+#![allow(clippy::unwrap_used, reason = "a failed test says where")]
 
 mod common;
 

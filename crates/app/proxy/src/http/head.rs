@@ -178,7 +178,7 @@ fn authority(text: &str, usual: Option<u16>) -> Option<Target> {
     let colon = text.rfind(':').filter(|colon| !text[*colon..].contains(']'));
     let (host, port) = match colon {
         Some(colon) if text[colon + 1..].is_empty() => (&text[..colon], usual?),
-        Some(colon) => (&text[..colon], number(text[colon + 1..].as_bytes())?.try_into().ok()?),
+        Some(colon) => (&text[..colon], number(&text.as_bytes()[colon + 1..])?.try_into().ok()?),
         None => (text, usual?),
     };
     let bracketed = host.starts_with('[');
