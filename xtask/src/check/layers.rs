@@ -27,9 +27,10 @@ const TABLE: &[(&str, &[&str])] = &[
     // The device of a namespace without /dev/net/tun is a pair of interfaces, which `netctl` makes.
     ("tun", &["units", "packet", "netctl"]),
     ("rawlink", &["units"]),
+    ("stream", &[]),
     // app
     ("engine", &["units", "packet", "wire", "crypto", "path", "bond", "udp", "tun"]),
-    ("proxy", &["units"]),
+    ("proxy", &["units", "stream"]),
     ("api", &["units"]),
     (
         "daemon",
