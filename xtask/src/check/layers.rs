@@ -30,10 +30,14 @@ const TABLE: &[(&str, &[&str])] = &[
     ("tun", &["units", "packet", "netctl"]),
     ("capture", &["units", "netctl"]),
     ("rawlink", &["units"]),
+<<<<<<< HEAD
     ("sockets", &[]),
+=======
+    ("stream", &[]),
+>>>>>>> lb-proxy
     // app
     ("engine", &["units", "packet", "wire", "crypto", "path", "bond", "udp", "tun"]),
-    ("proxy", &["units"]),
+    ("proxy", &["units", "stream"]),
     ("api", &["units"]),
     (
         "daemon",

@@ -54,7 +54,8 @@ impl Host {
         let name = text.strip_suffix('.').unwrap_or(text);
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_' || byte == b'.';
         let labels = || name.split('.').all(|label| (1..=63).contains(&label.len()));
-        (name.len() <= 253 && name.bytes().all(allowed) && labels()).then(|| Self::Name(name.to_ascii_lowercase()))
+        (name.len() <= 253 && name.bytes().all(allowed) && labels())
+            .then(|| Self::Name(name.to_ascii_lowercase()))
     }
 }
 

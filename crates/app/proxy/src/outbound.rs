@@ -41,7 +41,8 @@ fn tied(route: &Route, remote: IpAddr, kind: Type, protocol: Protocol) -> io::Re
     if !route.carries(remote) {
         return Err(io::Error::from(io::ErrorKind::NetworkUnreachable));
     }
-    let socket = Socket::new(Domain::for_address(SocketAddr::new(remote, 0)), kind.nonblocking(), Some(protocol))?;
+    let socket =
+        Socket::new(Domain::for_address(SocketAddr::new(remote, 0)), kind.nonblocking(), Some(protocol))?;
     if let Some(mark) = route.mark {
         socket.set_mark(mark)?;
     }

@@ -1,8 +1,8 @@
 //! The proxy as its owner sees it: bind, run, tell it of links, stop.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use bondwire_units::LinkId;

@@ -281,6 +281,8 @@ pub(crate) fn listeners(address: SocketAddr, count: usize) -> io::Result<Vec<Std
         all.push(open(address, true)?);
     }
     for socket in &all {
+        // Clients of both protocols speak first.
+        bondwire_stream::defer_accept(socket, 1)?;
         socket.listen(1024)?;
     }
     Ok(all.into_iter().map(StdListener::from).collect())

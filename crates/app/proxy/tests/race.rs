@@ -1,4 +1,5 @@
 //! Links that do not answer, and those that do in their place.
+#![allow(clippy::unwrap_used, reason = "a failed test says where")]
 
 mod common;
 
@@ -34,7 +35,10 @@ fn a_connect_without_an_answer_is_raced_over_the_next_link() {
     drop(client);
     proxy.director.wait_closed();
     let told = proxy.director.told();
-    assert!(told.iter().any(|told| matches!(told, Told::Failed(_, LinkId(0), Failure::NoAnswer))), "{told:?}");
+    assert!(
+        told.iter().any(|told| matches!(told, Told::Failed(_, LinkId(0), Failure::NoAnswer))),
+        "{told:?}"
+    );
     assert!(told.iter().any(|told| matches!(told, Told::Connected(_, LinkId(1)))), "{told:?}");
 }
 

@@ -1,4 +1,5 @@
 //! Data through the proxy: whole, in order, bounded, and ended when it has to.
+#![allow(clippy::unwrap_used, reason = "a failed test says where")]
 
 mod common;
 
@@ -179,8 +180,10 @@ fn each_socket_is_closed_once_and_only_once() {
     drop(proxy);
     let told = director.told();
     let opened = told.iter().filter(|told| matches!(told, Told::Open(..))).count();
-    let mut closed: Vec<_> =
-        told.iter().filter_map(|told| if let Told::Closed(socket) = told { Some(*socket) } else { None }).collect();
+    let mut closed: Vec<_> = told
+        .iter()
+        .filter_map(|told| if let Told::Closed(socket) = told { Some(*socket) } else { None })
+        .collect();
     closed.sort_unstable();
     closed.dedup();
     assert_eq!((opened, closed.len()), (20, 20));

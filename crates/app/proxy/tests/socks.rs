@@ -1,4 +1,5 @@
 //! SOCKS5 as a client sees it.
+#![allow(clippy::unwrap_used, reason = "a failed test says where")]
 
 mod common;
 
@@ -205,8 +206,7 @@ fn too_many_clients_are_told_so() {
 
 #[test]
 fn a_client_that_says_nothing_is_closed() {
-    let proxy =
-        start_with(Double::new(&[0]), |config| config.timeouts.request = Duration::from_millis(50));
+    let proxy = start_with(Double::new(&[0]), |config| config.timeouts.request = Duration::from_millis(50));
     for part in [&b""[..], &[5], &[5, 1, 0], b"GET http://a"] {
         let mut client = proxy.client();
         client.write_all(part).unwrap();
@@ -226,7 +226,8 @@ fn a_port_in_use_is_said_plainly() {
 
 #[test]
 fn a_link_that_is_gone_gives_way() {
-    let proxy = start(Double::new(&[0, 1]).route(0, Route { interface: Some("gone0".into()), ..Route::default() }));
+    let proxy =
+        start(Double::new(&[0, 1]).route(0, Route { interface: Some("gone0".into()), ..Route::default() }));
     let mut client = proxy.socks(who());
     let mut text = String::new();
     client.read_to_string(&mut text).unwrap();

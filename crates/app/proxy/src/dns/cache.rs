@@ -53,7 +53,14 @@ impl Cache {
     }
 
     /// Keeps a good answer, if it allows that.
-    pub(crate) fn put(&mut self, link: Option<LinkId>, query: &[u8], end: usize, answer: &[u8], now: Instant) {
+    pub(crate) fn put(
+        &mut self,
+        link: Option<LinkId>,
+        query: &[u8],
+        end: usize,
+        answer: &[u8],
+        now: Instant,
+    ) {
         let Some(walked) = message::walk(answer, end) else { return };
         let cut = message::judge(query, end, answer) != message::Verdict::Good;
         if walked.ttl == 0 || cut || answer.len() > MOST_BYTES || self.most == 0 {

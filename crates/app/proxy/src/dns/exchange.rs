@@ -56,7 +56,8 @@ pub(crate) async fn ask(
     fallback: &[SocketAddr],
 ) -> Result<Answer, Failure> {
     let servers = if route.resolvers.is_empty() { fallback } else { &route.resolvers };
-    let mut servers = servers.iter().filter(|server| route.carries(server.ip())).take(MOST_RESOLVERS).peekable();
+    let mut servers =
+        servers.iter().filter(|server| route.carries(server.ip())).take(MOST_RESOLVERS).peekable();
     let mut race = Race::new();
     let mut last = Failure::NoResolver;
     let end = Instant::now() + GIVE_UP;

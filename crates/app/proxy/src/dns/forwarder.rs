@@ -54,7 +54,11 @@ impl Forwarder {
     ///
     /// # Errors
     /// When the address is taken or not this machine's.
-    pub fn bind(config: Config, director: Arc<dyn Director>, links: Arc<dyn Links>) -> Result<Self, BindError> {
+    pub fn bind(
+        config: Config,
+        director: Arc<dyn Director>,
+        links: Arc<dyn Links>,
+    ) -> Result<Self, BindError> {
         let address = config.listen;
         let failed = |source| BindError::Listen { address, source };
         let (udp, tcp) = both(address).map_err(failed)?;
@@ -128,8 +132,7 @@ impl ForwarderHandle {
 fn both(address: SocketAddr) -> io::Result<(std::net::UdpSocket, std::net::TcpListener)> {
     let mut last = io::Error::from(io::ErrorKind::AddrInUse);
     for _ in 0..16 {
-        let udp =
-            Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+        let udp = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
         udp.bind(&address.into())?;
         let chosen = udp.local_addr()?.as_socket().unwrap_or(address);
         let tcp = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;

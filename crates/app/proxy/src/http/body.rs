@@ -53,9 +53,9 @@ async fn chunked(
 ) -> Result<(), Broken> {
     let mut framing = Chunked::new();
     loop {
-        let used = framing
-            .feed(input.bytes())
-            .map_err(|_| Broken::Source(io::Error::new(io::ErrorKind::InvalidData, "a chunked body is broken")))?;
+        let used = framing.feed(input.bytes()).map_err(|_| {
+            Broken::Source(io::Error::new(io::ErrorKind::InvalidData, "a chunked body is broken"))
+        })?;
         to.write_all(&input.bytes()[..used]).await.map_err(Broken::Sink)?;
         input.used(used);
         count.set(count.get() + used as u64);

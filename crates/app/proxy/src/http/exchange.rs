@@ -100,7 +100,9 @@ pub(crate) async fn exchange(
                 if client { After::Next } else { After::Close }
             }
             Tried::Early => After::Finish,
-            Tried::Nothing => After::Refuse(Refused::server("the server closed the connection without an answer")),
+            Tried::Nothing => {
+                After::Refuse(Refused::server("the server closed the connection without an answer"))
+            }
             Tried::Bad => After::Refuse(Refused::server("the server's answer is no valid HTTP")),
             Tried::Broken => {
                 worker.shared.director.reset(entry.socket);
@@ -188,7 +190,8 @@ impl Receiving<'_> {
         self.entry.down.set(self.entry.down.get() + head.len() as u64);
         self.client.write_all(&head).await?;
         let passed =
-            body::pass(self.worker, &mut self.server, &mut self.client, &mut output, body, &self.entry.down).await;
+            body::pass(self.worker, &mut self.server, &mut self.client, &mut output, body, &self.entry.down)
+                .await;
         match passed {
             Ok(()) if !self.sent.get() => Ok(Tried::Early),
             // What nobody asked for makes the server's connection useless for another request.

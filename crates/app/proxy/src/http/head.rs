@@ -102,7 +102,10 @@ pub(crate) fn request(bytes: &[u8]) -> Result<Option<RequestHead>, BadHead> {
     let rest = rest.split('#').next().unwrap_or(rest);
     let slash = if rest.starts_with('/') { "" } else { "/" };
     let mut head = Vec::with_capacity(length + 32);
-    put(&mut head, &[method.as_bytes(), b" ", slash.as_bytes(), rest.as_bytes(), b" HTTP/1.", &[b'0' + minor]]);
+    put(
+        &mut head,
+        &[method.as_bytes(), b" ", slash.as_bytes(), rest.as_bytes(), b" HTTP/1.", &[b'0' + minor]],
+    );
     put(&mut head, &[b"\r\nHost: ", named.as_bytes(), b"\r\n"]);
     hop.pass(request.headers, &["host"], &mut head);
     if minor == 0 {
@@ -146,7 +149,10 @@ pub(crate) fn response(bytes: &[u8], to_head: bool) -> Result<Option<ResponseHea
     let hop = Hop::new(response.headers);
     let mut head = Vec::with_capacity(length + 32);
     let reason = response.reason.unwrap_or("");
-    put(&mut head, &[b"HTTP/1.", &[b'0' + minor], format!(" {status:03} ").as_bytes(), reason.as_bytes(), b"\r\n"]);
+    put(
+        &mut head,
+        &[b"HTTP/1.", &[b'0' + minor], format!(" {status:03} ").as_bytes(), reason.as_bytes(), b"\r\n"],
+    );
     hop.pass(response.headers, &[], &mut head);
     let keep_alive = hop.keeps_alive(minor) && body != Body::UntilClose;
     Ok(Some(ResponseHead { status, head, body, keep_alive, length }))
@@ -172,7 +178,7 @@ fn authority(text: &str, usual: Option<u16>) -> Option<Target> {
     let colon = text.rfind(':').filter(|colon| !text[*colon..].contains(']'));
     let (host, port) = match colon {
         Some(colon) if text[colon + 1..].is_empty() => (&text[..colon], usual?),
-        Some(colon) => (&text[..colon], number(text[colon + 1..].as_bytes())?.try_into().ok()?),
+        Some(colon) => (&text[..colon], number(&text.as_bytes()[colon + 1..])?.try_into().ok()?),
         None => (text, usual?),
     };
     let bracketed = host.starts_with('[');

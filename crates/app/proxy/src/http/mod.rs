@@ -54,7 +54,9 @@ pub(crate) async fn serve(
             Next::Request(_) if !room => {
                 return away(stream, Refused::no_room(worker.shared.config.limits.clients)).await;
             }
-            Next::Request(request) if !admitted(worker, &request) => return away(stream, Refused::login()).await,
+            Next::Request(request) if !admitted(worker, &request) => {
+                return away(stream, Refused::login()).await;
+            }
             Next::Request(request) => request,
             Next::Refused(refused) => return away(stream, refused).await,
             Next::Finished => return Ok(Outcome::Done),
@@ -69,7 +71,9 @@ pub(crate) async fn serve(
                 Err(error) => return away(stream, error.into()).await,
             },
             Asked::Forward(forward) => {
-                match Box::pin(exchange::exchange(worker, &mut stream, &mut input, &mut kept, &forward)).await? {
+                match Box::pin(exchange::exchange(worker, &mut stream, &mut input, &mut kept, &forward))
+                    .await?
+                {
                     After::Next => input.release(),
                     After::Close => return Ok(Outcome::Done),
                     After::Finish => {

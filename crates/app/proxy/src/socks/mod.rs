@@ -37,7 +37,8 @@ pub(crate) async fn serve(
     mut input: Buffered,
     room: bool,
 ) -> io::Result<Outcome> {
-    let asked = timeout(worker.shared.config.timeouts.request, request(worker, &mut stream, &mut input, room));
+    let asked =
+        timeout(worker.shared.config.timeouts.request, request(worker, &mut stream, &mut input, room));
     let Some((command, target)) = asked.await?? else {
         farewell(stream).await;
         return Ok(Outcome::Done);
@@ -116,7 +117,12 @@ async fn login(worker: &Worker, stream: &mut TcpStream, input: &mut Buffered) ->
     input.need(stream, end).await?;
     let bytes = input.bytes();
     let admitted = bytes[0] == 1
-        && worker.shared.config.login.as_ref().is_none_or(|login| login.admits(&bytes[2..user], &bytes[user + 1..end]));
+        && worker
+            .shared
+            .config
+            .login
+            .as_ref()
+            .is_none_or(|login| login.admits(&bytes[2..user], &bytes[user + 1..end]));
     input.used(end);
     stream.write_all(&[1, u8::from(!admitted)]).await?;
     if !admitted {

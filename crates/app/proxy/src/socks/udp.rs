@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bondwire_units::LinkId;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, timeout};
@@ -86,7 +86,11 @@ impl Drop for Place {
 }
 
 /// Serves an association until its TCP connection ends. `announced` is where the client will send from, if it knows.
-pub(super) async fn associate(worker: &Rc<Worker>, mut control: TcpStream, announced: Target) -> io::Result<()> {
+pub(super) async fn associate(
+    worker: &Rc<Worker>,
+    mut control: TcpStream,
+    announced: Target,
+) -> io::Result<()> {
     if worker.associations.get() >= worker.shared.config.limits.associations {
         tracing::warn!("a UDP association was refused: too many are open");
         return answer(&mut control, Reply::Failure, NOWHERE).await;
@@ -208,7 +212,7 @@ impl Association {
         let Some(flow) = flows.get_mut(&remote) else { return };
         flow.used = Instant::now();
         let link = flow.lease.entry.link.get();
-        let sent = self.out(link, remote.is_ipv4()).and_then(|out| out.try_send_to(payload, remote));
+        let sent = self.out(link, remote.is_ipv4()).and_then(|out| send_to(&out, payload, remote));
         match sent {
             Ok(sent) => {
                 let up = &flow.lease.entry.up;
@@ -283,7 +287,7 @@ impl Association {
             }
             let start = wire::put_head(&mut scratch[..], from);
             // A full socket loses it, as datagrams may.
-            let _ = self.inner.try_send_to(&scratch[start..LONGEST_HEAD + length], client);
+            let _ = send_to(&self.inner, &scratch[start..LONGEST_HEAD + length], client);
         }
     }
 
@@ -316,6 +320,11 @@ impl Association {
     fn tidy(&self) {
         self.flows.borrow_mut().retain(|_, flow| !flow.lease.entry.is_idle());
     }
+}
+
+/// Sends without asking the event loop, which knows nothing yet of a socket made a moment ago.
+fn send_to(socket: &UdpSocket, payload: &[u8], to: SocketAddr) -> io::Result<usize> {
+    SockRef::from(socket).send_to(payload, &to.into())
 }
 
 async fn read(association: Rc<Association>, socket: Rc<UdpSocket>) {

@@ -37,7 +37,9 @@ impl From<ConnectError> for Reply {
             ConnectError::Refused(Refusal::RuleLinkDown) => Self::NotAllowed,
             ConnectError::Local => Self::Failure,
             ConnectError::Refused(Refusal::NoLink) | ConnectError::Unreachable => Self::NetworkUnreachable,
-            ConnectError::NoAnswer | ConnectError::NoSuchName | ConnectError::NoResolver => Self::HostUnreachable,
+            ConnectError::NoAnswer | ConnectError::NoSuchName | ConnectError::NoResolver => {
+                Self::HostUnreachable
+            }
             ConnectError::ByRemote => Self::Refused,
         }
     }

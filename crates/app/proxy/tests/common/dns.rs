@@ -5,19 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-pub struct Resolver {
-    pub address: SocketAddr,
-    pub asked: Arc<AtomicUsize>,
+pub(crate) struct Resolver {
+    pub(crate) address: SocketAddr,
+    pub(crate) asked: Arc<AtomicUsize>,
 }
 
 impl Resolver {
-    pub fn asked(&self) -> usize {
+    pub(crate) fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
 }
 
 /// A resolver that sends back whatever this makes of a query.
-pub fn resolver(make: impl Fn(&[u8]) -> Vec<Vec<u8>> + Send + 'static) -> Resolver {
+pub(crate) fn resolver(make: impl Fn(&[u8]) -> Vec<Vec<u8>> + Send + 'static) -> Resolver {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     let asked = Arc::new(AtomicUsize::new(0));
@@ -35,16 +35,16 @@ pub fn resolver(make: impl Fn(&[u8]) -> Vec<Vec<u8>> + Send + 'static) -> Resolv
 }
 
 /// A resolver that has one address for every name.
-pub fn knows(ip: IpAddr) -> Resolver {
+pub(crate) fn knows(ip: IpAddr) -> Resolver {
     resolver(move |query| vec![answer(query, &[ip], 300)])
 }
 
 /// A resolver that never answers.
-pub fn deaf() -> Resolver {
+pub(crate) fn deaf() -> Resolver {
     resolver(|_| Vec::new())
 }
 
-pub fn question_end(query: &[u8]) -> usize {
+pub(crate) fn question_end(query: &[u8]) -> usize {
     let mut at = 12;
     while query[at] != 0 {
         at += usize::from(query[at]) + 1;
@@ -53,7 +53,7 @@ pub fn question_end(query: &[u8]) -> usize {
 }
 
 /// An answer with those of the addresses that are of the type asked for.
-pub fn answer(query: &[u8], addresses: &[IpAddr], ttl: u32) -> Vec<u8> {
+pub(crate) fn answer(query: &[u8], addresses: &[IpAddr], ttl: u32) -> Vec<u8> {
     let end = question_end(query);
     let kind = u16::from_be_bytes([query[end - 4], query[end - 3]]);
     let fitting: Vec<&IpAddr> =
@@ -79,7 +79,7 @@ pub fn answer(query: &[u8], addresses: &[IpAddr], ttl: u32) -> Vec<u8> {
 }
 
 /// A query as a client sends it.
-pub fn query(id: u16, name: &str, kind: u16) -> Vec<u8> {
+pub(crate) fn query(id: u16, name: &str, kind: u16) -> Vec<u8> {
     let mut message = id.to_be_bytes().to_vec();
     message.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
     for label in name.split('.') {

@@ -1,7 +1,7 @@
 //! A proxy over loopback: several addresses of 127.0.0.0/8 stand for links, and a director that does as it is told.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-pub mod dns;
+pub(crate) mod dns;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -11,15 +11,16 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bondwire_proxy::{
-    Config, Director, Failure, Links, Placement, Proxy, ProxyHandle, Refusal, Request, Route, SocketId, Traffic,
+    Config, Director, Failure, Links, Placement, Proxy, ProxyHandle, Refusal, Request, Route, SocketId,
+    Traffic,
 };
 use bondwire_units::LinkId;
 
 /// What hangs longer than this is a failure.
-pub const LONG: Duration = Duration::from_secs(20);
+pub(crate) const LONG: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
+pub(crate) enum Told {
     Open(SocketId, SocketAddr, Option<String>),
     Connecting(SocketId, LinkId),
     Connected(SocketId, LinkId),
@@ -38,21 +39,21 @@ struct State {
 }
 
 /// Gives links in a fixed order, and writes down what it is told.
-pub struct Double {
-    pub order: Vec<LinkId>,
-    pub patience: Duration,
+pub(crate) struct Double {
+    pub(crate) order: Vec<LinkId>,
+    pub(crate) patience: Duration,
     routes: Mutex<BTreeMap<LinkId, Arc<Route>>>,
     state: Mutex<State>,
     changed: Condvar,
 }
 
 /// The source address that stands for a link.
-pub fn source(link: u32) -> Ipv4Addr {
+pub(crate) fn source(link: u32) -> Ipv4Addr {
     Ipv4Addr::new(127, 0, 0, 10 + u8::try_from(link).unwrap())
 }
 
 impl Double {
-    pub fn new(links: &[u32]) -> Self {
+    pub(crate) fn new(links: &[u32]) -> Self {
         let route = |link: &u32| {
             let route = Route { source_v4: Some(source(*link)), ..Route::default() };
             (LinkId(*link), Arc::new(route))
@@ -66,17 +67,17 @@ impl Double {
         }
     }
 
-    pub fn patience(mut self, patience: Duration) -> Self {
+    pub(crate) fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
     }
 
-    pub fn route(self, link: u32, route: Route) -> Self {
+    pub(crate) fn route(self, link: u32, route: Route) -> Self {
         self.routes.lock().unwrap().insert(LinkId(link), Arc::new(route));
         self
     }
 
-    pub fn resolver(self, link: u32, resolver: SocketAddr) -> Self {
+    pub(crate) fn resolver(self, link: u32, resolver: SocketAddr) -> Self {
         let route = Route { source_v4: Some(source(link)), resolvers: vec![resolver], ..Route::default() };
         self.route(link, route)
     }
@@ -87,12 +88,12 @@ impl Double {
         self.changed.notify_all();
     }
 
-    pub fn told(&self) -> Vec<Told> {
+    pub(crate) fn told(&self) -> Vec<Told> {
         self.state.lock().unwrap().told.clone()
     }
 
     /// Waits until it was told something like this.
-    pub fn wait<T>(&self, found: impl Fn(&Told) -> Option<T>) -> T {
+    pub(crate) fn wait<T>(&self, found: impl Fn(&Told) -> Option<T>) -> T {
         let mut state = self.state.lock().unwrap();
         loop {
             if let Some(it) = state.told.iter().find_map(&found) {
@@ -104,7 +105,7 @@ impl Double {
         }
     }
 
-    pub fn wait_closed(&self) {
+    pub(crate) fn wait_closed(&self) {
         self.wait(|told| matches!(told, Told::Closed(_)).then_some(()));
     }
 }
@@ -163,18 +164,18 @@ impl Links for Double {
 }
 
 /// A running proxy; its end waits for its threads.
-pub struct Running {
-    pub address: SocketAddr,
-    pub handle: ProxyHandle,
-    pub director: Arc<Double>,
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    pub(crate) handle: ProxyHandle,
+    pub(crate) director: Arc<Double>,
     thread: Option<JoinHandle<()>>,
 }
 
-pub fn start(director: Double) -> Running {
+pub(crate) fn start(director: Double) -> Running {
     start_with(director, |_| {})
 }
 
-pub fn start_with(director: Double, change: impl FnOnce(&mut Config)) -> Running {
+pub(crate) fn start_with(director: Double, change: impl FnOnce(&mut Config)) -> Running {
     let mut config = Config::new("127.0.0.1:0".parse().unwrap());
     config.workers = 2;
     change(&mut config);
@@ -187,12 +188,12 @@ pub fn start_with(director: Double, change: impl FnOnce(&mut Config)) -> Running
 
 impl Running {
     /// A connection to the proxy that fails rather than hang.
-    pub fn client(&self) -> TcpStream {
+    pub(crate) fn client(&self) -> TcpStream {
         patient(TcpStream::connect(self.address).unwrap())
     }
 
     /// A SOCKS5 connection to a target, open.
-    pub fn socks(&self, target: SocketAddr) -> TcpStream {
+    pub(crate) fn socks(&self, target: SocketAddr) -> TcpStream {
         let mut client = self.client();
         assert_eq!(ask(&mut client, 1, &address(target))[1], 0, "refused");
         client
@@ -209,14 +210,14 @@ impl Drop for Running {
     }
 }
 
-pub fn patient(stream: TcpStream) -> TcpStream {
+pub(crate) fn patient(stream: TcpStream) -> TcpStream {
     stream.set_read_timeout(Some(LONG)).unwrap();
     stream.set_write_timeout(Some(LONG)).unwrap();
     stream
 }
 
 /// An address as SOCKS5 has it.
-pub fn address(target: SocketAddr) -> Vec<u8> {
+pub(crate) fn address(target: SocketAddr) -> Vec<u8> {
     let mut bytes = Vec::new();
     match target.ip() {
         IpAddr::V4(ip) => {
@@ -233,7 +234,7 @@ pub fn address(target: SocketAddr) -> Vec<u8> {
 }
 
 /// A name as SOCKS5 has it.
-pub fn name(name: &str, port: u16) -> Vec<u8> {
+pub(crate) fn name(name: &str, port: u16) -> Vec<u8> {
     let mut bytes = vec![3, u8::try_from(name.len()).unwrap()];
     bytes.extend(name.as_bytes());
     bytes.extend(port.to_be_bytes());
@@ -241,7 +242,7 @@ pub fn name(name: &str, port: u16) -> Vec<u8> {
 }
 
 /// Greets without a login, asks, and gives back the whole reply.
-pub fn ask(client: &mut TcpStream, command: u8, target: &[u8]) -> Vec<u8> {
+pub(crate) fn ask(client: &mut TcpStream, command: u8, target: &[u8]) -> Vec<u8> {
     client.write_all(&[5, 1, 0]).unwrap();
     let mut method = [0; 2];
     client.read_exact(&mut method).unwrap();
@@ -252,7 +253,7 @@ pub fn ask(client: &mut TcpStream, command: u8, target: &[u8]) -> Vec<u8> {
     reply(client)
 }
 
-pub fn reply(client: &mut TcpStream) -> Vec<u8> {
+pub(crate) fn reply(client: &mut TcpStream) -> Vec<u8> {
     let mut reply = vec![0; 4];
     client.read_exact(&mut reply).unwrap();
     let rest = if reply[3] == 4 { 18 } else { 6 };
@@ -262,7 +263,7 @@ pub fn reply(client: &mut TcpStream) -> Vec<u8> {
 }
 
 /// A server that handles each connection on a thread.
-pub fn server(on: &str, handle: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
+pub(crate) fn server(on: &str, handle: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind(on).unwrap();
     let address = listener.local_addr().unwrap();
     let handle = Arc::new(handle);
@@ -276,7 +277,7 @@ pub fn server(on: &str, handle: impl Fn(TcpStream) + Send + Sync + 'static) -> S
 }
 
 /// Sends everything back, and finishes when its client does.
-pub fn echo() -> SocketAddr {
+pub(crate) fn echo() -> SocketAddr {
     server("127.0.0.1:0", |mut stream| {
         let mut back = stream.try_clone().unwrap();
         let _ = std::io::copy(&mut stream, &mut back);
@@ -285,7 +286,7 @@ pub fn echo() -> SocketAddr {
 }
 
 /// Says the address that it was reached from, and finishes.
-pub fn who() -> SocketAddr {
+pub(crate) fn who() -> SocketAddr {
     server("127.0.0.1:0", |mut stream| {
         let peer = stream.peer_addr().unwrap();
         let _ = stream.write_all(peer.ip().to_string().as_bytes());
@@ -293,7 +294,7 @@ pub fn who() -> SocketAddr {
 }
 
 /// An address where connects get no answer: a listener whose queue is full, and what fills it.
-pub fn silent() -> (SocketAddr, Vec<TcpStream>, socket2::Socket) {
+pub(crate) fn silent() -> (SocketAddr, Vec<TcpStream>, socket2::Socket) {
     let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     listener.listen(0).unwrap();
@@ -306,7 +307,7 @@ pub fn silent() -> (SocketAddr, Vec<TcpStream>, socket2::Socket) {
 }
 
 /// Bytes that differ from place to place, so that a part lost or doubled shows.
-pub fn pattern(length: usize, seed: u32) -> Vec<u8> {
+pub(crate) fn pattern(length: usize, seed: u32) -> Vec<u8> {
     let mut state = seed | 1;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
