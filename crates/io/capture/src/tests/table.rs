@@ -35,7 +35,12 @@ fn rules_hold_in_nftables_too() {
         let mut capture = capture(Way::Nftables);
         let any = Rule { to: None, ports: None, protocol: None, uid: None, action: Action::Bypass };
         let rules = vec![
-            Rule { ports: Some(443..=443), protocol: Some(Protocol::Tcp), action: Action::Only(1), ..any.clone() },
+            Rule {
+                ports: Some(443..=443),
+                protocol: Some(Protocol::Tcp),
+                action: Action::Only(1),
+                ..any.clone()
+            },
             Rule::to("203.0.113.0/30".parse().unwrap(), Action::Bypass),
             Rule::to("203.0.113.4/32".parse().unwrap(), Action::Use(1)),
             Rule::to("203.0.113.6/32".parse().unwrap(), Action::Avoid(0)),
@@ -77,9 +82,7 @@ fn a_lans_flows_are_spread_and_move() {
         let config = Config { lan: vec!["lan0".to_owned()], local: false, ..config(Way::Nftables) };
         let mut capture = Capture::attach(config, unjournaled()).unwrap();
         capture.apply(&plan([500, 500])).unwrap();
-        let from_guest = |times, port| {
-            guest.run(move || share(times, || tcp(HOST, port)))
-        };
+        let from_guest = |times, port| guest.run(move || share(times, || tcp(HOST, port)));
         assert_eq!(from_guest(10, 80), 5);
         assert!([0, 4].contains(&from_guest(4, 443)));
         assert_eq!(guest.run(|| share(10, || udp_connected(HOST, 80))), 5);
