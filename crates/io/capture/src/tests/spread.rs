@@ -69,6 +69,21 @@ fn port_443_sticks_to_one_link_for_each_address() {
 }
 
 #[test]
+fn a_site_that_sticks_owes_the_others_a_few_turns_and_no_more() {
+    with_ebpf("tests::spread::a_site_that_sticks_owes_the_others_a_few_turns_and_no_more", |_| {
+        let mut capture = capture(Way::Ebpf);
+        capture.apply(&plan([500, 500])).unwrap();
+        let stuck = share(60, || tcp(HOST, 443));
+        assert!([0, 60].contains(&stuck));
+        let after = share(40, || tcp(HOST, 80));
+        let (few, many) = (8, 19);
+        let on_the_same = if stuck == 60 { after } else { 40 - after };
+        assert!((few..=many).contains(&on_the_same), "{on_the_same} of 40 on the site's link");
+        assert_eq!(share(40, || tcp(HOST, 80)), 20);
+    });
+}
+
+#[test]
 fn rules_come_before_weights_and_the_first_one_decides() {
     with_ebpf("tests::spread::rules_come_before_weights_and_the_first_one_decides", |_| {
         let mut capture = capture(Way::Ebpf);
