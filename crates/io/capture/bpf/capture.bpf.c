@@ -396,7 +396,7 @@ __attribute__((noinline)) int judge(const struct flow *flow, __u32 which, struct
 }
 
 // Smooth weighted round robin: each gains its weight, the richest pays the sum. After any number of sockets no link is a whole one off.
-// `forced` is a link that was chosen otherwise, and pays all the same.
+// `forced` is a link that was chosen otherwise, and pays all the same, within a limit.
 __attribute__((noinline)) int take_turn(__u32 which, __u32 index, __u32 allowed, __u32 forced)
 {
 	__s32 weights[LINKS];
@@ -434,6 +434,10 @@ __attribute__((noinline)) int take_turn(__u32 which, __u32 index, __u32 allowed,
 #pragma unroll
 	for (__u32 i = 0; i < LINKS; i++) {
 		__s32 credit = turn->credit[i] + weights[i];
+		__s32 room = CREDIT_LIMIT - credit;
+		__s32 over = room >> 31;
+		KEEP(over);
+		credit += room & over;
 		// One number to compare: credit, then the lower slot; zero without weight. Without branches, for the verifier's sake.
 		__s32 weighted = -weights[i] >> 31;
 		KEEP(weighted);

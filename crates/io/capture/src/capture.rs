@@ -278,8 +278,11 @@ impl Capture {
         let local = self.config.local && self.way == Way::Nftables;
         let chosen = Chosen { lan: &self.config.lan, local };
         let body = nft::structure(&self.plan, &self.links, chosen);
-        let elements =
-            if local || !chosen.lan.is_empty() { nft::elements(&self.plan, &self.links) } else { String::new() };
+        let elements = if local || !chosen.lan.is_empty() {
+            nft::elements(&self.plan, &self.links)
+        } else {
+            String::new()
+        };
         let mut changes = lock(&self.changes);
         let table = Change::NftTable { name: nft::TABLE.to_owned(), body };
         let replaced = !changes.group(NFT_GROUP).any(|standing| *standing == table);
@@ -368,10 +371,8 @@ fn refresh_link(changes: &mut Changes, slot: Slot, known: &mut Known) -> Result<
 
 /// Kernel settings: where the reverse path is checked, the check has to follow marks, since it is by them that packets left. A LAN's packets are forwarded.
 fn settings(links: &BTreeMap<Slot, Known>, lan: &[String]) -> Vec<(String, &'static str)> {
-    let mut settings: Vec<(String, &'static str)> = links
-        .values()
-        .map(|known| (format!("net/ipv4/conf/{}/src_valid_mark", known.name), "1"))
-        .collect();
+    let mut settings: Vec<(String, &'static str)> =
+        links.values().map(|known| (format!("net/ipv4/conf/{}/src_valid_mark", known.name), "1")).collect();
     if !lan.is_empty() {
         settings.push(("net/ipv4/ip_forward".to_owned(), "1"));
     }

@@ -6,13 +6,13 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, fstatfs, openat};
+use rustix::fs::{CWD, FsWord, Mode, OFlags, fstatfs, openat};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
 use crate::error::CaptureError;
 
 /// `CGROUP2_SUPER_MAGIC`.
-const MAGIC: i64 = 0x6367_7270;
+const MAGIC: FsWord = 0x6367_7270;
 
 /// The outermost cgroup that this process can see.
 pub(crate) fn root() -> Result<OwnedFd, CaptureError> {
@@ -27,7 +27,7 @@ pub(crate) fn root() -> Result<OwnedFd, CaptureError> {
 fn opened(place: &Path) -> Option<OwnedFd> {
     let directory = openat(CWD, place, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let kind = fstatfs(&directory).ok()?.f_type;
-    (i64::from(kind) == MAGIC).then_some(directory)
+    (kind == MAGIC).then_some(directory)
 }
 
 /// A mount of its own, without a place, gone with its descriptor.

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::capture::Known;
 use crate::layout::{
     self, LINK_ALIVE, LINK_V4, LINK_V6, NO_LINK, PORT_INTERACTIVE_TCP, PORT_INTERACTIVE_UDP, PORT_STICKY,
 };
 use crate::plan::{Action, MAX_LINKS, Plan, Protocol, Rule, Slot, mapped, mapped_length, mark_of};
-use crate::capture::Known;
 
 /// A prefix rule: the prefix's length and bytes, and what stands there.
 pub(crate) type PrefixEntry = ((u32, [u8; 16]), layout::PrefixRule);
@@ -144,7 +144,8 @@ pub(crate) fn turns(weights: &[(Slot, u16)], length: usize) -> Vec<Slot> {
         for (slot, weight) in weights {
             credit[usize::from(*slot)] += i64::from(*weight);
         }
-        let chosen = weights.iter().map(|(slot, _)| *slot).rev().max_by_key(|slot| credit[usize::from(*slot)]);
+        let chosen =
+            weights.iter().map(|(slot, _)| *slot).rev().max_by_key(|slot| credit[usize::from(*slot)]);
         let Some(chosen) = chosen else { break };
         credit[usize::from(chosen)] -= total;
         order.push(chosen);

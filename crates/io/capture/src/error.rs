@@ -21,13 +21,17 @@ pub enum CaptureError {
         nftables: String,
     },
     /// There is no cgroup2 to attach to.
-    #[error("no cgroup2 file system can be reached: {source}\n  mount one: mount -t cgroup2 none /sys/fs/cgroup/unified")]
+    #[error(
+        "no cgroup2 file system can be reached: {source}\n  mount one: mount -t cgroup2 none /sys/fs/cgroup/unified"
+    )]
     NoCgroup {
         /// The system's answer.
         source: io::Error,
     },
     /// The kernel refused a program or a map.
-    #[error("the kernel refuses to {what}: {why}\n  this needs Linux 5.15 or later, and root or CAP_BPF with CAP_NET_ADMIN")]
+    #[error(
+        "the kernel refuses to {what}: {why}\n  this needs Linux 5.15 or later, and root or CAP_BPF with CAP_NET_ADMIN"
+    )]
     Kernel {
         /// What was tried.
         what: &'static str,

@@ -170,7 +170,8 @@ fn taken<T>(programs: &mut Ebpf, name: &'static str) -> Result<T, CaptureError>
 where
     T: TryFrom<Map, Error = MapError>,
 {
-    let map = programs.take_map(name).ok_or(CaptureError::Kernel { what: "load a map", why: name.to_owned() })?;
+    let map =
+        programs.take_map(name).ok_or(CaptureError::Kernel { what: "load a map", why: name.to_owned() })?;
     T::try_from(map).map_err(|error| CaptureError::kernel("load a map", &error))
 }
 

@@ -163,8 +163,7 @@ pub(crate) const fn empty_plan() -> Plan {
 }
 
 /// The size of a plan without padding: the kernel's side has the same, or the map refuses it.
-const _: () =
-    assert!(size_of::<Plan>() == 48 + MAX_LINKS * 36 + 4 * MAX_LINKS + 52 * limits::RULES);
+const _: () = assert!(size_of::<Plan>() == 48 + MAX_LINKS * 36 + 4 * MAX_LINKS + 52 * limits::RULES);
 const _: () = assert!(size_of::<Rule>() == 52 && size_of::<Link>() == 36);
 const _: () = assert!(size_of::<PrefixKey>() == 20 && size_of::<PrefixRule>() == 8);
 const _: () = assert!(size_of::<Itself>() == 16 && size_of::<PortKey>() == 8);

@@ -20,8 +20,8 @@
 
 #![deny(unsafe_code)]
 
-mod cgroup;
 mod capture;
+mod cgroup;
 mod compile;
 mod error;
 mod event;

@@ -1,8 +1,10 @@
 //! The nftables table: what goes with a mark, and in the nftables way who gets one.
 //!
 //! A flow's connection mark is the link by which its first packet really left. Its later packets follow it, wherever the socket's own
-//! mark leads by then, so a flow that moved stays moved. Packets that would leave by another link than their flow are dropped: their
-//! entry is about to be forgotten. Flows are masqueraded where their source is not the link's own address.
+//! mark leads by then, so a flow that moved stays moved. Flows are masqueraded where their source is not the link's own address.
+//!
+//! Segments of a TCP connection that would leave by another link than their connection are dropped, without the sender being told: the other end would answer them with a
+//! reset. Datagrams are not, since their sender would be told: the few that leave before their entry is forgotten get lost by themselves.
 //!
 //! Structure and elements are apart: a new weight changes the elements of a map in one transaction, so that turns go on where
 //! they were and sites keep their links; new rules or links replace the table in one transaction.
@@ -40,9 +42,11 @@ impl Chosen<'_> {
 /// A family's words: its name in maps, its addresses, and its bit.
 const FAMILIES: [(Family, &str, &str); 2] = [(Family::V4, "ip", "4"), (Family::V6, "ip6", "6")];
 
+/// A class' share of a link.
+type Weight = fn(&LinkPlan) -> u16;
+
 /// Classes with their maps' names.
-const CLASSES: [(&str, fn(&LinkPlan) -> u16); 2] =
-    [("bulk", |link| link.bulk), ("interactive", |link| link.interactive)];
+const CLASSES: [(&str, Weight); 2] = [("bulk", |link| link.bulk), ("interactive", |link| link.interactive)];
 
 /// `meta mark & mask == base`, of packets or of their connection.
 fn ours(what: &str) -> String {
@@ -79,21 +83,24 @@ pub(crate) fn structure(plan: &Plan, links: &BTreeMap<Slot, Known>, chosen: Chos
             "    meta mark 0 {connection} ct direction original meta mark set ct mark\n    meta mark 0 oifname != \"lo\" ct state new ct direction original jump choose\n"
         );
     }
-    out.push_str("  }\n  chain postrouting {\n    type filter hook postrouting priority mangle; policy accept;\n");
+    let _ = write!(
+        out,
+        "  }}\n  chain postrouting {{\n    type filter hook postrouting priority mangle; policy accept;\n    {} return\n",
+        packet.replace("==", "!=")
+    );
     for (slot, known) in links {
         let (name, mark) = (&known.name, mark_of(*slot));
         let _ = write!(
             out,
-            "    oifname \"{name}\" {connection} ct mark != {mark:#010x} drop\n    oifname \"{name}\" {packet} ct state new tcp flags & syn == 0 fib saddr type local fib saddr . oif type != local drop\n    oifname \"{name}\" {packet} ct mark 0 ct mark set {mark:#010x}\n"
+            "    oifname \"{name}\" meta l4proto tcp {connection} ct mark != {mark:#010x} drop\n    oifname \"{name}\" ct state new tcp flags & syn == 0 fib saddr type local fib saddr . oif type != local drop\n    oifname \"{name}\" ct mark 0 ct mark set {mark:#010x}\n"
         );
     }
-    out.push_str("  }\n  chain masquerade_links {\n    type nat hook postrouting priority srcnat; policy accept;\n");
+    out.push_str(
+        "  }\n  chain masquerade_links {\n    type nat hook postrouting priority srcnat; policy accept;\n",
+    );
     for known in links.values() {
-        let _ = writeln!(
-            out,
-            "    oifname \"{}\" {packet} fib saddr . oif type != local masquerade",
-            known.name
-        );
+        let _ =
+            writeln!(out, "    oifname \"{}\" {packet} fib saddr . oif type != local masquerade", known.name);
     }
     out.push_str("  }\n");
     if !chosen.lan.is_empty() {

@@ -222,7 +222,8 @@ impl Plan {
                 return Err(CaptureError::NoSuchSlot { slot });
             }
         }
-        let weight = |of: fn(&LinkPlan) -> u16| self.links.iter().map(|link| u32::from(of(link))).sum::<u32>();
+        let weight =
+            |of: fn(&LinkPlan) -> u16| self.links.iter().map(|link| u32::from(of(link))).sum::<u32>();
         for total in [weight(|link| link.bulk), weight(|link| link.interactive)] {
             fail("shares of a class", total as usize, limits::WEIGHTS as usize)?;
         }

@@ -32,8 +32,12 @@ pub fn probe() -> Result<(), NetError> {
 
 /// Deletes a table; one that is not there is no error.
 pub(crate) fn delete_table(name: &str) -> Result<(), NetError> {
-    run("take the nftables table down", &["-f", "-"], &format!("add table inet {name}\ndelete table inet {name}\n"))
-        .map(|_| ())
+    run(
+        "take the nftables table down",
+        &["-f", "-"],
+        &format!("add table inet {name}\ndelete table inet {name}\n"),
+    )
+    .map(|_| ())
 }
 
 /// The whole ruleset as JSON; none where `nft` is missing or may not be used.

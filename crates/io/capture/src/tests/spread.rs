@@ -3,8 +3,8 @@
 use std::net::{TcpStream, UdpSocket};
 
 use super::lab::{
-    HOST, HOST6, PATIENCE, address, capture, config, plan, run, share, tcp, udp_connected, udp_sent, udp_socket,
-    unjournaled, with_ebpf,
+    HOST, HOST6, PATIENCE, address, capture, config, plan, run, share, tcp, udp_connected, udp_sent,
+    udp_socket, unjournaled, with_ebpf,
 };
 use crate::{Action, Capture, Config, Event, LinkPlan, Plan, Protocol, Reason, Rule, Way};
 
@@ -69,6 +69,21 @@ fn port_443_sticks_to_one_link_for_each_address() {
 }
 
 #[test]
+fn a_site_that_sticks_owes_the_others_a_few_turns_and_no_more() {
+    with_ebpf("tests::spread::a_site_that_sticks_owes_the_others_a_few_turns_and_no_more", |_| {
+        let mut capture = capture(Way::Ebpf);
+        capture.apply(&plan([500, 500])).unwrap();
+        let stuck = share(60, || tcp(HOST, 443));
+        assert!([0, 60].contains(&stuck));
+        let after = share(40, || tcp(HOST, 80));
+        let (few, many) = (8, 19);
+        let on_the_same = if stuck == 60 { after } else { 40 - after };
+        assert!((few..=many).contains(&on_the_same), "{on_the_same} of 40 on the site's link");
+        assert_eq!(share(40, || tcp(HOST, 80)), 20);
+    });
+}
+
+#[test]
 fn rules_come_before_weights_and_the_first_one_decides() {
     with_ebpf("tests::spread::rules_come_before_weights_and_the_first_one_decides", |_| {
         let mut capture = capture(Way::Ebpf);
@@ -77,8 +92,17 @@ fn rules_come_before_weights_and_the_first_one_decides() {
             Rule { ports: Some(443..=443), action: Action::Only(1), ..any.clone() },
             Rule::to("203.0.113.0/30".parse().unwrap(), Action::Bypass),
             Rule::to("203.0.113.4/32".parse().unwrap(), Action::Use(1)),
-            Rule { to: Some("203.0.113.5/32".parse().unwrap()), protocol: Some(Protocol::Udp), ..any.clone() },
-            Rule { uid: Some(0), to: Some("203.0.113.6/32".parse().unwrap()), action: Action::Avoid(0), ..any },
+            Rule {
+                to: Some("203.0.113.5/32".parse().unwrap()),
+                protocol: Some(Protocol::Udp),
+                ..any.clone()
+            },
+            Rule {
+                uid: Some(0),
+                to: Some("203.0.113.6/32".parse().unwrap()),
+                action: Action::Avoid(0),
+                ..any
+            },
         ];
         capture.apply(&Plan { rules, ..plan([500, 500]) }).unwrap();
         assert_eq!(share(4, || tcp("203.0.113.1", 443)), 0);
@@ -115,9 +139,9 @@ fn what_is_not_ours_is_left_alone() {
         assert_eq!(asking.recv_from(&mut [0; 8]).unwrap().1, address("10.1.0.2", 7));
         // The other namespace's own sockets, here the router's, with the same cgroup.
         while capture.poll_event().is_some() {}
-        let stream = lab.router.run(|| {
-            std::thread::spawn(|| TcpStream::connect(("203.0.113.1", 80)).unwrap()).join().unwrap()
-        });
+        let stream = lab
+            .router
+            .run(|| std::thread::spawn(|| TcpStream::connect(("203.0.113.1", 80)).unwrap()).join().unwrap());
         drop(stream);
         assert_eq!(capture.poll_event(), None);
     });
