@@ -70,7 +70,7 @@ fn wget_and_several_connections_use_both_links() {
             client.wait_end(seconds(40)).assert_done();
         }
         let shares = world.shares();
-        assert_eq!(shares, [3, 3]);
+        assert!(shares.iter().all(|count| *count >= 2), "{shares:?}");
         let status = world.side.status();
         assert!(status.links.iter().all(|link| link.bytes_rx > 10 * MEGABYTE), "{:?}", status.links);
     });

@@ -16,7 +16,7 @@ use bondwire_api::Fault;
 use bondwire_balance::{KernelPlan, Request, Rule, SocketId, Transport};
 use bondwire_capture::{
     Capture, CaptureError, CapturedSocket, Config, DnsRedirect, Event, LinkName, Protocol, Reason,
-    SharedChanges, mark_of,
+    SharedChanges, Slot, mark_of,
 };
 use bondwire_netctl::{Link, NetError};
 use bondwire_sockets::State;
@@ -83,9 +83,14 @@ impl Captured {
         &self.led
     }
 
-    /// The marks of links.
+    /// The marks that lead to each link now: its own, and those of dead ones for which it stands in.
     pub(super) fn marks(&self) -> impl Iterator<Item = (u32, LinkId)> {
-        self.slots.all().map(|(slot, link)| (mark_of(slot), link))
+        self.slots.taken().filter_map(|slot| Some((mark_of(slot), self.link_of(slot)?)))
+    }
+
+    /// The link to which a slot's mark leads now.
+    fn link_of(&self, slot: Slot) -> Option<LinkId> {
+        self.slots.link(self.capture.moved_to(slot).unwrap_or(slot))
     }
 
     /// The mark of a link.
@@ -195,8 +200,8 @@ impl Captured {
         self.led.insert(socket.cookie, Led { id, reason: word_of(socket.reason), seen: false });
     }
 
-    fn find(&self, cookie: u64, slot: u8) -> Option<(SocketId, LinkId)> {
-        Some((self.led.get(&cookie)?.id, self.slots.link(slot)?))
+    fn find(&self, cookie: u64, slot: Slot) -> Option<(SocketId, LinkId)> {
+        Some((self.led.get(&cookie)?.id, self.link_of(slot)?))
     }
 
     fn forget(&mut self, cookie: u64, policy: &Policy) {

@@ -59,8 +59,7 @@ impl Prober {
     pub(super) fn start(&mut self, probe: &Probe, link: &Link, now: Timestamp) -> Option<Outcome> {
         self.under_way.retain(|_, probe| probe.deadline > now);
         let Some(address) = reachable(probe.target.address, link) else {
-            // A link without this family: that says nothing about it.
-            return None;
+            return Some(Outcome::Failed(probe.id, ConnectFailure::NoAddress));
         };
         if self.under_way.len() >= MAX_UNDER_WAY {
             return None;

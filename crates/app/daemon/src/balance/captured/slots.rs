@@ -56,6 +56,12 @@ impl Slots {
         self.slots.get(usize::from(slot))?.as_ref()?.link
     }
 
+    /// All slots that have, or had, a link.
+    pub(super) fn taken(&self) -> impl Iterator<Item = Slot> {
+        let held = self.slots.iter().enumerate().filter(|(_, slot)| slot.is_some());
+        held.filter_map(|(at, _)| Slot::try_from(at).ok())
+    }
+
     /// All slots that have a link.
     pub(super) fn all(&self) -> impl Iterator<Item = (Slot, LinkId)> {
         let held = self.slots.iter().enumerate();

@@ -100,7 +100,8 @@ fn an_echo_comes_back_where_echoes_are_allowed() {
 fn a_link_without_the_family_says_nothing() {
     let mut prober = Prober::new().expect("made");
     let target = probe(1, ProbeMethod::Connect, "[2001:db8::1]:80".parse().expect("good"));
-    assert_eq!(prober.start(&target, &loopback(), Clock.now()), None);
+    let outcome = prober.start(&target, &loopback(), Clock.now());
+    assert_eq!(outcome, Some(Outcome::Failed(ProbeId(1), ConnectFailure::NoAddress)));
     assert!(prober.under_way.is_empty());
     let six = Link {
         addresses: vec![LinkAddress {
