@@ -30,11 +30,8 @@ const TABLE: &[(&str, &[&str])] = &[
     ("tun", &["units", "packet", "netctl"]),
     ("capture", &["units", "netctl"]),
     ("rawlink", &["units"]),
-<<<<<<< HEAD
     ("sockets", &[]),
-=======
     ("stream", &[]),
->>>>>>> lb-proxy
     // app
     ("engine", &["units", "packet", "wire", "crypto", "path", "bond", "udp", "tun"]),
     ("proxy", &["units", "stream"]),
