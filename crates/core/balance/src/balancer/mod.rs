@@ -3,6 +3,7 @@
 mod choose;
 mod links;
 mod probing;
+mod reports;
 mod sockets;
 mod status;
 
