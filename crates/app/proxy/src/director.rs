@@ -103,10 +103,10 @@ pub trait Director: Send + Sync {
     /// `None`: there is no other.
     fn next_link(&self, socket: SocketId) -> Option<Placement>;
 
-    /// An attempt starts over this link.
+    /// An attempt starts over this link; for a UDP flow its first datagram.
     fn connecting(&self, _socket: SocketId, _link: LinkId) {}
 
-    /// The remote answered, `rtt` after the attempt's last packet that asked it.
+    /// The remote answered, `rtt` after it was asked: by the handshake of TCP; for a UDP flow by the first datagram that came back.
     fn connected(&self, socket: SocketId, link: LinkId, rtt: Duration);
 
     /// An attempt ended without a connection.

@@ -95,6 +95,11 @@ impl Entry {
         Poll::Pending
     }
 
+    /// Whether it has to end.
+    pub(crate) fn is_doomed(&self) -> bool {
+        self.fate.get().is_some()
+    }
+
     /// Whether it was found without traffic for too long.
     pub(crate) fn is_idle(&self) -> bool {
         self.fate.get() == Some(Fate::Idle)

@@ -114,6 +114,14 @@ mod tests {
     }
 
     #[test]
+    fn an_interface_is_enough() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let route = Route { interface: Some("lo".into()), ..Route::default() };
+        let stream = local().block_on(connect(&route, listener.local_addr().unwrap())).unwrap();
+        assert_eq!(socket2::SockRef::from(&stream).device().unwrap().as_deref(), Some(&b"lo"[..]));
+    }
+
+    #[test]
     fn an_interface_that_is_gone_is_a_local_fault() {
         let route = Route { interface: Some("gone0".into()), ..Route::default() };
         let error = local().block_on(connect(&route, "127.0.0.1:9".parse().unwrap())).unwrap_err();

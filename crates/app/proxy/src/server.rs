@@ -89,11 +89,8 @@ impl Proxy {
         for (index, listener) in self.listeners.into_iter().enumerate() {
             let shared = self.shared.clone();
             let spawned = thread::Builder::new().name(format!("proxy-{index}")).spawn(move || {
-                let stop = ProxyHandle { shared: shared.clone() };
-                let outcome = serve(shared, index, listener);
-                // One thread less would leave its listening socket's clients without an answer.
-                stop.stop();
-                outcome
+                let _stop = StopAll(ProxyHandle { shared: shared.clone() });
+                serve(shared, index, listener)
             });
             match spawned {
                 Ok(thread) => threads.push(thread),
@@ -109,6 +106,15 @@ impl Proxy {
             outcome = outcome.and(ended.map_err(BindError::Threads));
         }
         outcome
+    }
+}
+
+/// Ends all threads when one ends, even by a panic: its listening socket's clients would have no answer.
+struct StopAll(ProxyHandle);
+
+impl Drop for StopAll {
+    fn drop(&mut self) {
+        self.0.stop();
     }
 }
 

@@ -35,6 +35,9 @@ const MOST_MOVES: usize = 4096;
 /// After a failed accept (no files left) the next try waits this long.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
+/// Of failures to take a client, one in so many is logged.
+const SAID_EVERY: u32 = 200;
+
 /// What all workers share.
 pub(crate) struct Shared {
     pub(crate) config: Config,
@@ -123,6 +126,8 @@ pub(crate) struct Worker {
     /// One buffer for all reads of this thread; borrowed only between two awaits, so idle sockets hold none.
     pub(crate) scratch: RefCell<Box<[u8]>>,
     pub(crate) associations: Cell<usize>,
+    /// Clients that could not be taken.
+    failures: Cell<u32>,
 }
 
 impl Worker {
@@ -135,6 +140,7 @@ impl Worker {
             pipes: RefCell::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into()),
             associations: Cell::new(0),
+            failures: Cell::new(0),
             shared,
         })
     }
@@ -201,7 +207,10 @@ impl Worker {
             Ok((stream, _)) => self.admit(stream),
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                tracing::warn!(%error, "cannot take a client: files or memory used up");
+                // Once in a while: this repeats as long as it lasts.
+                if self.failures.replace(self.failures.get().wrapping_add(1)) % SAID_EVERY == 0 {
+                    tracing::warn!(%error, "cannot take a client: files or memory used up");
+                }
                 tokio::time::sleep(ACCEPT_AGAIN).await;
             }
         }

@@ -60,8 +60,11 @@ pub(crate) async fn exchange(
     kept: &mut Option<Kept>,
     request: &Forward,
 ) -> io::Result<After> {
-    let reused = kept.take().filter(|kept| kept.target == request.target && is_open(&kept.upstream.stream));
-    let mut may_retry = reused.is_some() && request.is_idempotent && request.body == Body::None;
+    // A kept connection may turn out closed; so it takes only what may be sent again.
+    let may_repeat = request.is_idempotent && request.body == Body::None;
+    let fits = |kept: &Kept| may_repeat && kept.target == request.target && is_open(&kept.upstream);
+    let reused = kept.take().filter(fits);
+    let mut may_retry = reused.is_some();
     let mut upstream = match reused {
         Some(kept) => kept.upstream,
         None => match connect(worker, &request.target).await {
@@ -113,10 +116,12 @@ pub(crate) async fn exchange(
     }
 }
 
-/// Whether a kept connection can take a request: its server has not closed it, and sent nothing that nobody asked for.
-fn is_open(stream: &TcpStream) -> bool {
-    let read = stream.try_read(&mut [0; 1]);
+/// Whether a kept connection can take a request: its server has not closed it, and sent nothing that nobody asked for, and
+/// its link was not evicted.
+fn is_open(upstream: &Upstream) -> bool {
+    let read = upstream.stream.try_read(&mut [0; 1]);
     matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        && !upstream.lease.entry.is_doomed()
 }
 
 async fn one_try(
