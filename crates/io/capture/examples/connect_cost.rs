@@ -1,9 +1,9 @@
-//! What capturing costs a socket: the time to open one, connect it and close it, with and without, in turns.
+//! What capturing costs a socket: the processor time to open one, connect it and close it, with and without, in turns.
 //!
 //! `cargo run --release -p bondwire-capture --example connect_cost -- [ROUNDS]` as root; it works in namespaces of its own.
 #![allow(clippy::unwrap_used, reason = "an example shows, and does not recover")]
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -14,6 +14,7 @@ use bondwire_netctl::Changes;
 use bondwire_netns::{Node, enter};
 
 const SOCKETS: u32 = 2_000;
+const BYTES: usize = 1 << 29;
 
 fn run(line: &str) {
     let mut words = line.split_whitespace();
@@ -38,11 +39,18 @@ fn main() {
             run(&format!("ip link set isp{link} up"));
         });
     }
-    let listener = router.run(|| {
+    let [listener, sink] = router.run(|| {
         run("ip address add 203.0.113.1/32 dev lo");
-        TcpListener::bind("203.0.113.1:80").unwrap()
+        ["203.0.113.1:80", "203.0.113.1:81"].map(|at| TcpListener::bind(at).unwrap())
     });
     std::thread::spawn(move || listener.incoming().for_each(drop));
+    std::thread::spawn(move || {
+        for stream in sink.incoming() {
+            let mut stream = stream.unwrap();
+            let mut buffer = vec![0; 1 << 17];
+            while stream.read(&mut buffer).unwrap_or(0) > 0 {}
+        }
+    });
 
     let mut plain = Samples::default();
     let mut captured = Samples::default();
@@ -66,9 +74,11 @@ fn main() {
         ruled.take();
     }
     println!("attaching takes {:.0} ms", median(&attaching) / 1e3);
-    println!("µs per socket, median of {rounds} rounds of {SOCKETS} (opened, connected, closed)");
+    println!("µs of processor time per socket, median of {rounds} rounds of {SOCKETS} (opened, connected, closed)");
     for (name, samples) in [("direct", &plain), ("captured", &captured), ("128 rules", &ruled)] {
-        println!("{name:10} UDP {:7.2}   TCP {:7.2}", median(&samples.udp), median(&samples.tcp));
+        let gigabits = 8.0 * BYTES as f64 / median(&samples.bulk) / 1e3;
+        let (udp, tcp) = (median(&samples.udp), median(&samples.tcp));
+        println!("{name:10} UDP {udp:7.2}   TCP {tcp:7.2}   one TCP flow {gigabits:5.2} Gbit per second of processor time");
     }
 }
 
@@ -76,6 +86,7 @@ fn main() {
 struct Samples {
     udp: Vec<Duration>,
     tcp: Vec<Duration>,
+    bulk: Vec<Duration>,
 }
 
 impl Samples {
@@ -88,13 +99,26 @@ impl Samples {
             let mut stream = TcpStream::connect("203.0.113.1:80").unwrap();
             assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0);
         }));
+        let begun = cpu();
+        let mut stream = TcpStream::connect("203.0.113.1:81").unwrap();
+        let block = vec![7; 1 << 17];
+        (0..BYTES >> 17).for_each(|_| stream.write_all(&block).unwrap());
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        self.bulk.push(cpu() - begun);
     }
 }
 
+/// The processor time of this process, which both ends belong to: a busy machine changes it less than the clock's.
+fn cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 fn timed(mut once: impl FnMut()) -> Duration {
-    let begun = Instant::now();
+    let begun = cpu();
     (0..SOCKETS).for_each(|_| once());
-    begun.elapsed() / SOCKETS
+    (cpu() - begun) / SOCKETS
 }
 
 fn median(samples: &[Duration]) -> f64 {

@@ -102,6 +102,18 @@ fn links_come_and_go() {
 }
 
 #[test]
+fn programs_attach_where_cgroups_are_out_of_sight() {
+    with_ebpf("tests::leaving::programs_attach_where_cgroups_are_out_of_sight", |lab| {
+        // A machine of the lab has a /sys of its own, with nothing mounted in it.
+        lab.router.run(|| {
+            assert!(std::fs::read_dir("/sys/fs/cgroup").is_ok_and(|mut entries| entries.next().is_none()));
+            let config = Config { way: Some(Way::Ebpf), ..Config::new(Vec::new()) };
+            Capture::attach(config, super::lab::unjournaled()).unwrap().detach().unwrap();
+        });
+    });
+}
+
+#[test]
 fn attaching_refuses_slots_that_no_link_can_have() {
     with_lab("tests::leaving::attaching_refuses_slots_that_no_link_can_have", |_| {
         let links = vec![LinkName { slot: 16, name: "wan0".to_owned() }];
