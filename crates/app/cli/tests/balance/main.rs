@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod proxy;
+mod quic;
 #[path = "../support/mod.rs"]
 mod support;
 mod transparent;
