@@ -76,7 +76,7 @@ pub enum Event {
         /// The link.
         link: LinkId,
     },
-    /// [`crate::Balancer::plan`] has something new. At most one in 100 ms, except when a link's state changed.
+    /// [`crate::Balancer::plan`] has something new. At most one in 30 ms, except when a link's state changed.
     PlanChanged,
 }
 
