@@ -29,7 +29,7 @@ pub struct Config {
     /// Whether interactive flows are chosen by delay at all; default yes. Without it they are spread like all others.
     pub prefer_delay: bool,
     /// The most sockets that are known at a time; default 65,536. Beyond it the one that was quiet longest is
-    /// forgotten (it goes on, unseen). A socket takes about 250 bytes and its names.
+    /// forgotten (it goes on, unseen). A socket takes about 300 bytes and its names.
     pub max_sockets: usize,
 }
 

@@ -76,7 +76,7 @@ pub enum Event {
         /// The link.
         link: LinkId,
     },
-    /// [`crate::Balancer::plan`] has something new. At most one in 100 ms, except when a link's state changed.
+    /// [`crate::Balancer::plan`] has something new. At most one in 30 ms, except when a link's state changed.
     PlanChanged,
 }
 
@@ -93,7 +93,8 @@ pub struct Probe {
     pub link: LinkId,
     /// Whom to ask, and how.
     pub target: Target,
-    /// When it may be given up; the balancer does so by itself.
+    /// After how long nobody needs to listen for an answer. To the balancer it is silent sooner, after a patience of
+    /// its own; late answers are still worth telling.
     pub timeout: Duration,
 }
 

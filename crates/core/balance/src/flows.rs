@@ -46,6 +46,8 @@ pub(crate) mod counts {
     pub(crate) const FRESH: u8 = 1;
     pub(crate) const UP: u8 = 2;
     pub(crate) const DOWN: u8 = 4;
+    /// A transfer that may still be growing.
+    pub(crate) const GROWING: u8 = 8;
 }
 
 /// One socket.

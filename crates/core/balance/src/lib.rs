@@ -14,7 +14,7 @@
 //! come from there.
 //!
 //! Bounds: 32 links, [`Config::max_sockets`] sockets, [`Stickiness::max_sites`] sites, 1,024 rules, 4,096 addresses
-//! of names, 256 probes under way, 512 events (state changes of one link are folded beyond that). No event costs
+//! of names, 256 probes under way, 512 events (beyond that the oldest is lost; a snapshot shows what they led to). No event costs
 //! more than O(log n) of them; remaking the plan and the snapshot cost O(links + rules).
 #![forbid(unsafe_code)]
 

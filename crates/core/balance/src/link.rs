@@ -53,7 +53,9 @@ pub(crate) struct Link {
     pub(crate) delay: Delay,
     pub(crate) up: Side,
     pub(crate) down: Side,
+    /// Sockets of unknown size, and transfers that may still be growing.
     pub(crate) fresh: u32,
+    pub(crate) growing: u32,
     pub(crate) sockets: u32,
     pub(crate) opened: u64,
     pub(crate) connects_failed: u64,
@@ -90,6 +92,7 @@ impl Link {
             up: Side::default(),
             down: Side::default(),
             fresh: 0,
+            growing: 0,
             sockets: 0,
             opened: 0,
             connects_failed: 0,
@@ -160,6 +163,9 @@ impl Link {
         let bump = |n: &mut u32| *n = n.saturating_add_signed(step);
         if counted & counts::FRESH != 0 {
             bump(&mut self.fresh);
+        }
+        if counted & counts::GROWING != 0 {
+            bump(&mut self.growing);
         }
         if counted & counts::UP != 0 {
             bump(&mut self.up.transfers);

@@ -18,6 +18,8 @@ use core::time::Duration;
 const WINDOW: Duration = Duration::from_millis(200);
 /// The time constant of the present rate, in seconds.
 const RATE_SECONDS: f64 = 0.5;
+/// How long a transfer that ended is still wholly in the present rate: a window, and the way to it.
+const LAG: Duration = Duration::from_millis(250);
 /// The time constants, in seconds, with which the capacity follows a lower rate: full, and presumed to be.
 const FULL_SECONDS: f64 = 1.5;
 const PRESUMED_SECONDS: f64 = 30.0;
@@ -57,6 +59,8 @@ pub(crate) struct Meter {
     pressed_since: Option<Timestamp>,
     level: f64,
     level_since: Timestamp,
+    gone: f64,
+    gone_at: Timestamp,
 }
 
 impl Meter {
@@ -140,6 +144,7 @@ impl Meter {
         self.counter = None;
         self.rate = 0.0;
         self.before = 0.0;
+        self.gone = 0.0;
         self.pressed_since = None;
     }
 
@@ -147,6 +152,23 @@ impl Meter {
     pub(crate) fn rate(&self, now: Timestamp) -> f64 {
         // Without counters nothing is known any more.
         if now.since(self.window_start) > Duration::from_secs(5) { 0.0 } else { self.rate }
+    }
+
+    /// A transfer of this rate ended after it had lasted this long: the present rate will follow.
+    pub(crate) fn on_gone(&mut self, rate: f64, lasted: Duration, now: Timestamp) {
+        self.gone = self.gone(now) + rate * follow(lasted.as_secs_f64(), RATE_SECONDS);
+        self.gone_at = now;
+    }
+
+    /// The part of the present rate whose transfers have ended.
+    fn gone(&self, now: Timestamp) -> f64 {
+        let since = now.since(self.gone_at + LAG).as_secs_f64();
+        self.gone * (-since / RATE_SECONDS).exp()
+    }
+
+    /// What passes now, without what has ended.
+    pub(crate) fn lasting(&self, now: Timestamp) -> f64 {
+        (self.rate(now) - self.gone(now)).max(0.0)
     }
 
     /// The greatest rate that was seen for long enough, or the capacity once it is known; 0 before.

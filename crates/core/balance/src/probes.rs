@@ -4,10 +4,10 @@
 //! answered proves nothing by being silent. It stops counting where others answered twice while it did not: one
 //! dead target is not a dead link. Targets that do not count are still asked now and then.
 //!
-//! Bound: 256 probes under way.
+//! Bound: 256 probes under way, 64 late ones.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bondwire_units::Timestamp;
 
@@ -18,6 +18,10 @@ use crate::link::Link;
 
 /// The most probes under way.
 const MAX_PENDING: usize = 256;
+/// The most silent probes that may yet be answered.
+const MAX_LATE: usize = 64;
+/// After how long nobody needs to listen for an answer.
+pub(crate) const GIVEN_UP: Duration = Duration::from_secs(2);
 /// How long an answer over another link vouches for a target.
 const VOUCHED: Duration = Duration::from_secs(600);
 /// Every so many probes go to a target that does not count.
@@ -50,6 +54,8 @@ pub(crate) struct Probes {
     answered: [Option<Timestamp>; MAX_TARGETS],
     pending: BTreeMap<u64, Pending>,
     deadlines: BTreeSet<(Timestamp, u64)>,
+    /// Those that counted as silent, and may yet be answered.
+    late: VecDeque<(u64, Pending)>,
     next: u64,
 }
 
@@ -62,6 +68,7 @@ impl Probes {
             answered: [None; MAX_TARGETS],
             pending: BTreeMap::new(),
             deadlines: BTreeSet::new(),
+            late: VecDeque::new(),
             next: seed >> 16,
         }
     }
@@ -162,8 +169,22 @@ impl Probes {
 
     /// A probe that was not answered in time.
     pub(crate) fn take_expired(&mut self, now: Timestamp) -> Option<Pending> {
-        let &(expires, id) = self.deadlines.first()?;
-        if expires > now { None } else { self.take(ProbeId(id)) }
+        let &(_, id) = self.deadlines.first().filter(|(expires, _)| *expires <= now)?;
+        let pending = self.take(ProbeId(id))?;
+        if self.late.len() >= MAX_LATE {
+            self.late.pop_front();
+        }
+        self.late.push_back((id, pending));
+        Some(pending)
+    }
+
+    /// A probe that is answered, in time or late: a queue that has just grown by a second is to be seen.
+    pub(crate) fn take_answered(&mut self, probe: ProbeId) -> Option<Pending> {
+        let late = |balancer: &mut Self| {
+            let at = balancer.late.iter().position(|&(id, _)| id == probe.0)?;
+            balancer.late.remove(at).map(|(_, pending)| pending)
+        };
+        self.take(probe).or_else(|| late(self))
     }
 
     pub(crate) fn timeout(&self) -> Option<Timestamp> {
@@ -173,6 +194,7 @@ impl Probes {
     /// Probes of `slot` mean nothing any more. O(probes under way), when a link vanishes.
     pub(crate) fn forget_link(&mut self, slot: usize) {
         self.pending.retain(|_, pending| pending.slot != slot);
+        self.late.retain(|(_, pending)| pending.slot != slot);
         let pending = &self.pending;
         self.deadlines.retain(|(_, id)| pending.contains_key(id));
     }

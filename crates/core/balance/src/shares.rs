@@ -2,8 +2,8 @@
 //!
 //! A new socket is one of unknown size that will take all it can, so it goes where it would get most: a link that
 //! is full divides its capacity among the transfers on it and the new one; a link with room gives its room. With
-//! capacity C, present rate R, n transfers and y fresh sockets (opened within two seconds, size unknown) that is
-//! max((C − R) / (1 + y), C / (1 + n + y)); load is counted in bytes by the first term, and in sockets by the second.
+//! capacity C, present rate R, n sockets that transfer or are fresh (size unknown yet), y of them opened within
+//! two seconds, that is max((C − R) / (1 + y), C / (1 + n)); R is without transfers that have just ended. Load is counted in bytes by the first term, and in sockets by the second.
 //! Written as *load* l = C / that − 1, in sockets, so that the choice is the least of (½ + l + q) / share.
 //!
 //! q is what a link got beyond its part so far, at most 1½ sockets in either direction. With links that carry
@@ -114,19 +114,20 @@ fn presumed<'a>(sides: impl Iterator<Item = (&'a Link, &'a Side)>, now: Timestam
     }
 }
 
-/// The load of one direction, in sockets.
-fn load(side: &Side, fresh: u32, now: Timestamp) -> f64 {
+/// The load of one direction, in sockets, of which `fresh` are of unknown size and `growing` are transfers that
+/// have not reached their rate.
+fn load(side: &Side, fresh: u32, growing: u32, now: Timestamp) -> f64 {
     let sockets = f64::from(side.transfers + fresh);
-    let room = side.capacity - side.meter.rate(now);
     if !side.meter.is_known(now) {
         return sockets;
     }
-    if room <= 0.0 {
-        return if side.transfers == 0 { sockets + UNREPORTED } else { sockets };
-    }
-    let by_bytes = side.capacity * f64::from(fresh + 1) / room - 1.0;
     // Whose bytes they are is not known, if nobody reports transfers: then they count like a few of them.
-    if side.transfers == 0 { by_bytes.min(f64::from(fresh) + UNREPORTED) } else { sockets.min(by_bytes) }
+    let most = if side.transfers == 0 { sockets + UNREPORTED } else { sockets };
+    let room = side.capacity - side.meter.lasting(now);
+    if room <= 0.0 {
+        return most;
+    }
+    most.min(side.capacity * f64::from(fresh + growing + 1) / room - 1.0)
 }
 
 /// The shares and loads of the links in `mask`. O(candidates), nothing allocated.
@@ -144,7 +145,10 @@ pub(crate) fn shares(links: &[Link], mask: u32, mix: Mix, now: Timestamp) -> imp
         let of_down = link.down.capacity / down;
         let share = weigh(of_up, of_down);
         // What is loaded in one direction is dear in proportion to that direction's part of the traffic.
-        let of = |fresh| weigh(load(&link.up, fresh, now) / of_up, load(&link.down, fresh, now) / of_down);
+        let of = |fresh| {
+            let load = |side, of_all| load(side, fresh, link.growing, now) / of_all;
+            weigh(load(&link.up, of_up), load(&link.down, of_down))
+        };
         let load = of(link.fresh);
         let steady = if link.fresh == 0 { load } else { of(0) };
         Share { slot, share, load: share * load, steady: share * steady }

@@ -26,8 +26,9 @@ use crate::sites::Sites;
 
 /// The most events that wait; beyond it the oldest is lost, which a reader of the snapshot does not miss.
 const MAX_EVENTS: usize = 512;
-/// The shortest distance of two plans that differ by load alone.
-const PLAN_GAP: Duration = Duration::from_millis(100);
+/// The shortest distance of two plans that differ by load alone: what opens meanwhile goes by an old one (with
+/// 100 ms, random links were used to 0.97 of their sum instead of 0.99, the worst of 60 sets to 0.77 instead of 0.90).
+const PLAN_GAP: Duration = Duration::from_millis(30);
 
 /// The policy. See the crate's page for how to drive it.
 #[derive(Debug)]

@@ -7,10 +7,11 @@ use bondwire_units::Timestamp;
 use super::Balancer;
 use crate::event::{Evidence, Probe, ProbeId};
 use crate::link::Link;
+use crate::probes::GIVEN_UP;
 use crate::request::ConnectFailure;
 
 impl Balancer {
-    /// The next probe to be sent now. Silence needs not be told: it is given up after its timeout.
+    /// The next probe to be sent now. Silence needs not be told: the balancer has its own patience.
     pub fn poll_probe(&mut self, now: Timestamp) -> Option<Probe> {
         let (at, slot) = self.next_probe()?;
         if at > now {
@@ -20,9 +21,9 @@ impl Balancer {
         let link = &mut self.links[slot];
         link.health.on_probe_sent(now);
         let chosen = self.probes.choose(link, now)?;
-        let timeout = link.delay.probe_patience(chosen.index);
-        let id = self.probes.add(slot, chosen, timeout, now);
-        Some(Probe { id, link: self.id(slot), target: chosen.target, timeout })
+        let patience = link.delay.probe_patience(chosen.index);
+        let id = self.probes.add(slot, chosen, patience, now);
+        Some(Probe { id, link: self.id(slot), target: chosen.target, timeout: GIVEN_UP.max(patience) })
     }
 
     /// When and where the next probe is due.
@@ -35,10 +36,10 @@ impl Balancer {
         self.links.iter().enumerate().filter_map(due).min()
     }
 
-    /// A probe was answered after `rtt`; a refusal is an answer. One that comes late does not count.
+    /// A probe was answered after `rtt`; a refusal is an answer. One that comes late is told too.
     pub fn handle_probe_answer(&mut self, probe: ProbeId, rtt: Duration, now: Timestamp) {
         self.now = self.now.max(now);
-        let Some(pending) = self.probes.take(probe) else { return };
+        let Some(pending) = self.probes.take_answered(probe) else { return };
         self.probes.vouch(pending.target, now);
         let link = &mut self.links[pending.slot];
         let busy = link.is_busy(now);

@@ -16,6 +16,8 @@ const TRANSFER: f64 = 1e6;
 const TRANSFER_PART: f64 = 0.05;
 /// What goes against a transfer's direction are acknowledgements, up to this part of it.
 const ACKNOWLEDGEMENTS: f64 = 0.1;
+/// How long a transfer may take to reach its rate (slow start over 200 ms).
+const GROWS: Duration = Duration::from_secs(2);
 /// When a socket that does not transfer is no fresh one any more.
 const SMALL_AFTER: Duration = Duration::from_secs(1);
 
@@ -97,6 +99,7 @@ impl Balancer {
             flow.stage = Stage::Transferring;
         }
         let (up, down) = (flow.rate_up, flow.rate_down);
+        let is_growing = !flow.is_old(GROWS, now);
         let (is_small, before) = (flow.is_old(SMALL_AFTER, now), flow.counted);
         let quiet = quiet(flow.transport);
         let Some(slot) = flow.link.map(usize::from) else {
@@ -105,7 +108,11 @@ impl Balancer {
             }
             return;
         };
-        let counted = transfers(&self.links[slot], up, down);
+        let growing = if is_growing { counts::GROWING } else { 0 };
+        let counted = match transfers(&self.links[slot], up, down) {
+            0 => 0,
+            counted => counted | growing,
+        };
         if counted != 0 {
             if grew {
                 self.flows.touch(socket, Age::Busy, now);
@@ -142,6 +149,7 @@ impl Balancer {
 
     /// The socket is gone. Unknown ones are no error: the table may have forgotten it.
     pub fn handle_closed(&mut self, socket: SocketId, now: Timestamp) {
+        self.now = self.now.max(now);
         self.forget(socket);
         self.on_load(now);
     }

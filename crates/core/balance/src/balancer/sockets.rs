@@ -129,6 +129,17 @@ impl Balancer {
         }
     }
 
+    /// What the socket transfers ends on its link; the counters will show it later.
+    fn on_rate_gone(&mut self, socket: SocketId) {
+        let Some(flow) = self.flows.get(socket).filter(|flow| flow.counted & !counts::FRESH != 0) else {
+            return;
+        };
+        let Some(slot) = flow.link.map(usize::from) else { return };
+        let (lasted, now) = (self.now.since(flow.opened), self.now);
+        self.links[slot].up.meter.on_gone(flow.rate_up, lasted, now);
+        self.links[slot].down.meter.on_gone(flow.rate_down, lasted, now);
+    }
+
     /// The socket changes its link, with what it counts as.
     pub(super) fn move_to(&mut self, socket: SocketId, slot: usize, now: Timestamp) {
         let Some(flow) = self.flows.get(socket) else { return };
@@ -136,6 +147,7 @@ impl Balancer {
         if flow.link == Some(slot as u8) {
             return;
         }
+        self.on_rate_gone(socket);
         self.recount(socket, 0);
         self.put_on(socket, Some(slot), is_udp);
         self.recount(socket, counted);
@@ -146,6 +158,7 @@ impl Balancer {
     }
 
     pub(super) fn forget(&mut self, socket: SocketId) {
+        self.on_rate_gone(socket);
         self.recount(socket, 0);
         if let Some(Flow { link: Some(slot), .. }) = self.flows.remove(socket) {
             self.links[usize::from(slot)].sockets -= 1;

@@ -1,6 +1,6 @@
 //! Long transfers, and what is learnt from them: the sum of the links is reached, whatever was known before.
 
-use super::world::{Line, Sender, World, host, ms, secs, web};
+use super::world::{Dice, Line, Sender, World, host, ms, secs, web};
 use crate::{Config, Transport};
 
 fn home() -> Vec<Line> {
@@ -244,3 +244,35 @@ fn what_nobody_reports_is_load_too() {
     let share = world.balancer.snapshot(world.now).links[0].share;
     assert!(share < 0.1, "{share}");
 }
+
+/// Random links of which nothing is known, and eight downloads at a time, by either way.
+#[test]
+fn random_links_are_used_to_the_sum() {
+    let mut dice = Dice::new(77);
+    let (mut by_proxy, mut by_plan) = (Vec::new(), Vec::new());
+    for seed in 0..60 {
+        let count = 2 + dice.below(3);
+        let mut line = |_| {
+            let rate = 5.0 * 40.0_f64.powf(dice.unit());
+            Line::new(rate, rate / 4.0, 3.0 + dice.unit() * 60.0)
+                .lossy(0.003 * dice.unit(), dice.unit() * 10.0)
+        };
+        let lines: Vec<_> = (0..count).map(&mut line).collect();
+        for (reached, keep) in [(&mut by_proxy, World::keep as Keep), (&mut by_plan, World::keep_by_plan)] {
+            let mut world = World::new(lines.clone(), Config::default(), seed);
+            world.run(secs(3));
+            keep(&mut world, 8, 80.0, Sender::Bbr, secs(30));
+            let share = keep(&mut world, 8, 80.0, Sender::Bbr, secs(60)) / world.sum();
+            let rates: Vec<_> = lines.iter().map(|line| line.down / 1e6).collect();
+            assert!(share > 0.85, "seed {seed}: {share:.3} of {rates:.0?}, placed {:?}", world.placed);
+            reached.push(share);
+        }
+    }
+    for (reached, least) in [(&mut by_proxy, 0.95), (&mut by_plan, 0.9)] {
+        reached.sort_by(f64::total_cmp);
+        println!("worst {:.3}, tenth {:.3}, median {:.3}", reached[0], reached[6], reached[30]);
+        assert!(reached[6] > least, "{reached:?}");
+    }
+}
+
+type Keep = fn(&mut World, usize, f64, Sender, core::time::Duration) -> f64;

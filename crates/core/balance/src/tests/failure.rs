@@ -323,6 +323,21 @@ fn a_bloated_upload_is_no_dead_link() {
     assert!(world.entered(0, LinkState::Failed, died).is_some());
 }
 
+/// A queue that grows by a second at once is seen, though its probes came late.
+#[test]
+fn late_answers_are_worth_something() {
+    let mut world = World::new(two(), Config::default(), 6);
+    world.run(secs(5));
+    world.lines[0].delay = 0.5;
+    for _ in 0..600 {
+        world.lines[0].received += 50_000;
+        world.lines[0].sent += 1_000;
+        world.step();
+    }
+    let status = &world.balancer.snapshot(world.now).links[0];
+    assert!(status.rtt > Some(ms(200)) && status.is_capacity_known, "{status:?}");
+}
+
 /// Lossy links are no dead links.
 #[test]
 fn loss_alone_condemns_nobody() {

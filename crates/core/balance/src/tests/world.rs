@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use bondwire_units::{LinkId, Timestamp};
 
 use crate::{
-    Balancer, Config, ConnectFailure, Event, LinkConfig, LinkState, Placement, ProbeId, Refusal, Request,
-    SocketId, Transport,
+    Balancer, Config, ConnectFailure, Event, KernelPlan, LinkConfig, LinkState, Placement, ProbeId, Refusal,
+    Request, SocketId, Transport,
 };
 
 pub(super) const STEP: Duration = Duration::from_millis(10);
@@ -131,6 +131,8 @@ pub(super) struct World {
     pub(super) placed: Vec<u64>,
     probes: BTreeMap<(Timestamp, u64), Duration>,
     step: u64,
+    sequence: Vec<LinkId>,
+    turn: usize,
 }
 
 impl World {
@@ -156,6 +158,8 @@ impl World {
             dice: Dice::new(seed),
             probes: BTreeMap::new(),
             step: 0,
+            sequence: Vec::new(),
+            turn: 0,
         }
     }
 
@@ -292,6 +296,9 @@ impl World {
 
     fn on_event(&mut self, event: Event) {
         self.events.push((self.now, event));
+        if event == Event::PlanChanged {
+            self.take_plan();
+        }
         if let Event::Evict { link } = event {
             // Applications see an error, and what they do then is up to the test.
             let (now, balancer) = (self.now, &mut self.balancer);
@@ -438,6 +445,36 @@ impl World {
             self.step();
         }
         (self.goodput - before) / span.as_secs_f64()
+    }
+}
+
+impl World {
+    /// The same, with links taken from the kernel's plan in sequence.
+    pub(super) fn keep_by_plan(
+        &mut self,
+        count: usize,
+        megabytes: f64,
+        sender: Sender,
+        span: Duration,
+    ) -> f64 {
+        let (end, before) = (self.now + span, self.goodput);
+        while self.now < end {
+            while self.downloads.len() < count {
+                if self.sequence.is_empty() {
+                    self.take_plan();
+                }
+                let line = index(self.sequence[self.turn % 64]);
+                self.turn += 1;
+                self.download_by_kernel(&web(80), line, megabytes, sender);
+            }
+            self.step();
+        }
+        (self.goodput - before) / span.as_secs_f64()
+    }
+
+    /// As late as the kernel hears of it.
+    fn take_plan(&mut self) {
+        self.sequence = KernelPlan::sequence(&self.balancer.plan(self.now).bulk, 64);
     }
 }
 
