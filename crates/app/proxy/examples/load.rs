@@ -2,7 +2,7 @@
 //!
 //! `cargo run -p bondwire-proxy --example load -- PROXY PID WHAT [SECONDS [PARALLEL]]` where WHAT is
 //! `down`, `up` (bulk transfers), `connects` (short exchanges of 1 KiB), `hold` (idle connections, PARALLEL of them).
-//! The servers run inside. Figures mean something only beside those of another proxy in the same minute.
+//! PROXY `direct` (and any PID) is the same without a proxy. The servers run inside. Figures mean something only beside those of another proxy in the same minute.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -18,7 +18,7 @@ fn main() -> Outcome<()> {
     let [_, proxy, pid, what, rest @ ..] = &arguments[..] else {
         return Err("usage: load PROXY PID down|up|connects|hold [SECONDS [PARALLEL]]".into());
     };
-    let proxy: SocketAddr = proxy.parse()?;
+    let proxy: Option<SocketAddr> = if proxy == "direct" { None } else { Some(proxy.parse()?) };
     let seconds: u64 = rest.first().map_or(Ok(3), |text| text.parse())?;
     let parallel: usize = rest.get(1).map_or(Ok(4), |text| text.parse())?;
     let target = serve(what)?;
@@ -63,7 +63,7 @@ fn main() -> Outcome<()> {
 /// One client until it is told to stop; how long each connect through the proxy took.
 fn client(
     what: &str,
-    proxy: SocketAddr,
+    proxy: Option<SocketAddr>,
     target: SocketAddr,
     stop: &AtomicBool,
     bytes: &AtomicU64,
@@ -91,7 +91,7 @@ fn client(
 }
 
 /// Idle connections through the proxy, and what they cost it.
-fn hold(proxy: SocketAddr, pid: &str, target: SocketAddr, count: usize) -> Outcome<()> {
+fn hold(proxy: Option<SocketAddr>, pid: &str, target: SocketAddr, count: usize) -> Outcome<()> {
     let before = resident(pid)?;
     let streams = (0..count).map(|_| open(proxy, target)).collect::<Outcome<Vec<_>>>()?;
     let after = resident(pid)?;
@@ -104,9 +104,12 @@ fn hold(proxy: SocketAddr, pid: &str, target: SocketAddr, count: usize) -> Outco
 }
 
 /// A connection through the proxy (RFC 1928).
-fn open(proxy: SocketAddr, target: SocketAddr) -> Outcome<TcpStream> {
-    let mut stream = TcpStream::connect(proxy)?;
+fn open(proxy: Option<SocketAddr>, target: SocketAddr) -> Outcome<TcpStream> {
+    let mut stream = TcpStream::connect(proxy.unwrap_or(target))?;
     stream.set_nodelay(true)?;
+    if proxy.is_none() {
+        return Ok(stream);
+    }
     stream.write_all(&[5, 1, 0])?;
     let mut reply = [0; 10];
     stream.read_exact(&mut reply[..2])?;

@@ -171,14 +171,16 @@ impl Receiving<'_> {
     async fn run(mut self, request: &Forward) -> io::Result<Tried> {
         let mut output = Buffered::default();
         let response = loop {
-            match head::response(output.bytes(), request.is_head) {
+            match head::response(output.bytes(), request.is_head, request.is_old) {
                 Ok(Some(response)) => {
                     output.used(response.length);
                     if response.status >= 200 {
                         break response;
                     }
-                    // An interim response (100, 103) goes on as it is; more follow.
-                    self.client.write_all(&finished(response, true)).await?;
+                    // An interim response (100, 103) goes on, but to HTTP/1.0, which has none (RFC 9110, 15.2). More follow.
+                    if !request.is_old {
+                        self.client.write_all(&finished(response, true, false)).await?;
+                    }
                 }
                 Ok(None) if output.bytes().len() < self.worker.shared.config.limits.head => {
                     if !output.fill(&mut self.server).await.unwrap_or(false) {
@@ -191,7 +193,7 @@ impl Receiving<'_> {
         };
         let (body, server_goes_on) = (response.body, response.keep_alive);
         let client_goes_on = request.keep_alive && body != Body::UntilClose && self.sent.get();
-        let head = finished(response, client_goes_on);
+        let head = finished(response, client_goes_on, request.is_old);
         self.entry.down.set(self.entry.down.get() + head.len() as u64);
         self.client.write_all(&head).await?;
         let passed =
@@ -211,10 +213,12 @@ impl Receiving<'_> {
 }
 
 /// A response's head with its end.
-fn finished(response: ResponseHead, goes_on: bool) -> Vec<u8> {
+fn finished(response: ResponseHead, goes_on: bool, to_old: bool) -> Vec<u8> {
     let mut head = response.head;
-    if !goes_on {
-        head.extend_from_slice(b"Connection: close\r\n");
+    match (goes_on, to_old) {
+        (false, _) => head.extend_from_slice(b"Connection: close\r\n"),
+        (true, true) => head.extend_from_slice(b"Connection: keep-alive\r\n"),
+        (true, false) => {}
     }
     head.extend_from_slice(b"\r\n");
     head

@@ -35,6 +35,8 @@ pub(crate) struct Forward {
     /// The head for the server.
     pub(crate) head: Vec<u8>,
     pub(crate) body: Body,
+    /// The client speaks HTTP/1.0, and gets answers in it.
+    pub(crate) is_old: bool,
     /// The client wants to send another request afterwards.
     pub(crate) keep_alive: bool,
     /// The response has no body, whatever its fields say.
@@ -113,7 +115,15 @@ pub(crate) fn request(bytes: &[u8]) -> Result<Option<RequestHead>, BadHead> {
     }
     put(&mut head, &[b"\r\n"]);
     let is_idempotent = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"].contains(&method);
-    let forward = Forward { target, head, body, keep_alive, is_head: method == "HEAD", is_idempotent };
+    let forward = Forward {
+        target,
+        head,
+        body,
+        is_old: minor == 0,
+        keep_alive,
+        is_head: method == "HEAD",
+        is_idempotent,
+    };
     Ok(Some(RequestHead { asked: Asked::Forward(forward), login, length }))
 }
 
@@ -129,11 +139,12 @@ pub(crate) struct ResponseHead {
     pub(crate) length: usize,
 }
 
-/// Reads a response's head; `None` when it is not yet complete.
+/// Reads a response's head, for a client that speaks HTTP/1.0 (`to_old`) or HTTP/1.1; `None` when it is not yet complete. The
+/// version is the proxy's own word (RFC 9110, 6.2), so an old server does not cost a new client its connection.
 ///
 /// # Errors
 /// When it never will be a valid one.
-pub(crate) fn response(bytes: &[u8], to_head: bool) -> Result<Option<ResponseHead>, BadHead> {
+pub(crate) fn response(bytes: &[u8], to_head: bool, to_old: bool) -> Result<Option<ResponseHead>, BadHead> {
     let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
     let mut response = httparse::Response::new(&mut fields);
     let httparse::Status::Complete(length) = response.parse(bytes).map_err(|_| BadHead::Malformed)? else {
@@ -151,7 +162,13 @@ pub(crate) fn response(bytes: &[u8], to_head: bool) -> Result<Option<ResponseHea
     let reason = response.reason.unwrap_or("");
     put(
         &mut head,
-        &[b"HTTP/1.", &[b'0' + minor], format!(" {status:03} ").as_bytes(), reason.as_bytes(), b"\r\n"],
+        &[
+            b"HTTP/1.",
+            if to_old { b"0" } else { b"1" },
+            format!(" {status:03} ").as_bytes(),
+            reason.as_bytes(),
+            b"\r\n",
+        ],
     );
     hop.pass(response.headers, &[], &mut head);
     let keep_alive = hop.keeps_alive(minor) && body != Body::UntilClose;

@@ -56,12 +56,14 @@ fn framing_cannot_be_named_away() {
 
 #[test]
 fn responses_without_a_body_have_none() {
-    let of = |text: &str, to_head| response(text.as_bytes(), to_head).unwrap().unwrap();
+    let of = |text: &str, to_head| response(text.as_bytes(), to_head, false).unwrap().unwrap();
     let long = "Content-Length: 5\r\n\r\n";
     assert_eq!(of(&format!("HTTP/1.1 200 OK\r\n{long}"), false).body, Body::Length(5));
     assert_eq!(of(&format!("HTTP/1.1 200 OK\r\n{long}"), true).body, Body::None);
     assert_eq!(of(&format!("HTTP/1.1 304 Not Modified\r\n{long}"), false).body, Body::None);
     assert_eq!(of("HTTP/1.1 204 No Content\r\n\r\n", false).body, Body::None);
+    let old = of("HTTP/1.0 200 OK\r\nX: y\r\n\r\n", false);
+    assert_eq!(old.head, b"HTTP/1.1 200 OK\r\nX: y\r\n", "the version is the proxy's own");
     let open = of("HTTP/1.1 200 OK\r\n\r\n", false);
     assert_eq!((open.body, open.keep_alive), (Body::UntilClose, false));
 }
@@ -106,7 +108,7 @@ proptest! {
     #[test]
     fn any_bytes_are_read_or_refused(bytes in any::<Vec<u8>>(), cut in any::<usize>()) {
         let _ = request(&bytes);
-        let _ = response(&bytes, false);
+        let _ = response(&bytes, false, false);
         let mut chunked = Chunked::new();
         let cut = cut % (bytes.len() + 1);
         let mut again = Chunked::new();
@@ -132,6 +134,6 @@ proptest! {
             prop_assert_eq!(forward.body == Body::Chunked, count("transfer-encoding") > 0);
             prop_assert_eq!(matches!(forward.body, Body::Length(_)), count("content-length") > 0);
         }
-        let _ = response(text.as_bytes(), false);
+        let _ = response(text.as_bytes(), false, true);
     }
 }
