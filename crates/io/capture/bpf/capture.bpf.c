@@ -40,11 +40,14 @@
 #define LINK_V6 2u
 #define LINK_ALIVE 4u // sockets that have it keep it
 #define NO_LINK 0xff
+#define REFUSED 0xfe
 
 #define ACTION_BYPASS 1
 #define ACTION_USE 2   // the link, and another one while it takes none
 #define ACTION_ONLY 3  // the link, dead or alive
 #define ACTION_AVOID 4 // any other, while there is one
+#define ACTION_REFUSE 5
+#define ACTION_CHOOSE 6 // as without rules
 
 #define KIND_OPENED 1
 #define KIND_MOVED 2
@@ -71,6 +74,8 @@ struct rule {
 	__u32 mask[4];
 	__u32 uid;
 	__u32 uid_mask; // nothing or all
+	__u32 comm[4];
+	__u32 comm_mask; // nothing or all
 	__u16 port_first;
 	__u16 port_span;
 	__u8 protocol;
@@ -204,7 +209,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 256);
+	__uint(max_entries, 2048);
 	__type(key, struct port_key);
 	__type(value, __u32);
 } ports SEC(".maps");
@@ -347,7 +352,7 @@ struct verdict {
 __attribute__((noinline)) int judge(const struct flow *flow, __u32 which, struct verdict *verdict)
 {
 	struct plan *plan;
-	__u32 order = ~0u, uid;
+	__u32 order = ~0u, uid, comm[4] = {};
 
 	if (!flow || !verdict || which > 1)
 		return 0;
@@ -371,6 +376,7 @@ __attribute__((noinline)) int judge(const struct flow *flow, __u32 which, struct
 	if (!plan->rule_count)
 		return 0;
 	uid = bpf_get_current_uid_gid();
+	bpf_get_current_comm(comm, sizeof(comm));
 	for (__u32 i = 0; i < RULES; i++) {
 		if (i >= plan->rule_count)
 			break;
@@ -380,6 +386,9 @@ __attribute__((noinline)) int judge(const struct flow *flow, __u32 which, struct
 
 		miss |= (flow->protocol ^ rule->protocol) & rule->protocol_mask;
 		miss |= (uid ^ rule->uid) & rule->uid_mask;
+		miss |= ((comm[0] ^ rule->comm[0]) | (comm[1] ^ rule->comm[1]) | (comm[2] ^ rule->comm[2]) |
+			 (comm[3] ^ rule->comm[3])) &
+			rule->comm_mask;
 		miss |= (flow->to[0] & rule->mask[0]) ^ rule->to[0];
 		miss |= (flow->to[1] & rule->mask[1]) ^ rule->to[1];
 		miss |= (flow->to[2] & rule->mask[2]) ^ rule->to[2];
@@ -508,6 +517,8 @@ __attribute__((noinline)) int place(const struct flow *flow, __u32 which, __u32 
 	__builtin_memcpy(route.to, flow->to, 16);
 	if (bpf_map_lookup_elem(&routes, &route))
 		return NO_LINK;
+	if (verdict.action == ACTION_REFUSE)
+		return REFUSED;
 	v6 = flow->family == FAMILY_V6;
 	family = v6 ? LINK_V6 : LINK_V4;
 	open = plan->open[v6];
@@ -676,6 +687,8 @@ ALWAYS int on_connect(struct bpf_sock_addr *ctx, struct flow *flow, int v6)
 	slot = place(flow, which, NO_LINK);
 	reason = slot >> 8;
 	slot &= 0xff;
+	if (slot == REFUSED)
+		return 0;
 	if (slot >= LINKS) {
 		if (mark) {
 			// It was ours when it connected somewhere else before.
@@ -741,6 +754,8 @@ ALWAYS int on_send(struct bpf_sock_addr *ctx, struct flow *flow, int v6)
 	slot = place(flow, which, had);
 	reason = slot >> 8;
 	slot &= 0xff;
+	if (slot == REFUSED)
+		return 0;
 	own->epoch = plan->epoch;
 	own->last_port = flow->port;
 	__builtin_memcpy(own->last, flow->to, 16);

@@ -69,16 +69,27 @@ fn main() {
         capture.apply(&plan).unwrap();
         captured.take();
         while capture.poll_event().is_some() {}
-        let rule = Rule { to: None, ports: Some(1..=2), protocol: None, uid: None, action: Action::Bypass };
+        let rule = Rule {
+            to: None,
+            ports: Some(1..=2),
+            protocol: None,
+            uid: None,
+            command: None,
+            action: Action::Bypass,
+        };
         capture.apply(&Plan { rules: vec![rule; 128], ..plan }).unwrap();
         ruled.take();
     }
     println!("attaching takes {:.0} ms", median(&attaching) / 1e3);
-    println!("µs of processor time per socket, median of {rounds} rounds of {SOCKETS} (opened, connected, closed)");
+    println!(
+        "µs of processor time per socket, median of {rounds} rounds of {SOCKETS} (opened, connected, closed)"
+    );
     for (name, samples) in [("direct", &plain), ("captured", &captured), ("128 rules", &ruled)] {
         let gigabits = 8.0 * BYTES as f64 / median(&samples.bulk) / 1e3;
         let (udp, tcp) = (median(&samples.udp), median(&samples.tcp));
-        println!("{name:10} UDP {udp:7.2}   TCP {tcp:7.2}   one TCP flow {gigabits:5.2} Gbit per second of processor time");
+        println!(
+            "{name:10} UDP {udp:7.2}   TCP {tcp:7.2}   one TCP flow {gigabits:5.2} Gbit per second of processor time"
+        );
     }
 }
 

@@ -88,6 +88,8 @@ fn code(action: Action) -> (u8, u8) {
         Action::Use(slot) => (2, slot),
         Action::Only(slot) => (3, slot),
         Action::Avoid(slot) => (4, slot),
+        Action::Refuse => (5, NO_LINK),
+        Action::Choose => (6, NO_LINK),
     }
 }
 
@@ -102,6 +104,8 @@ fn selective_rule(rule: &Rule, order: u32) -> layout::Rule {
         mask,
         uid: rule.uid.unwrap_or(0),
         uid_mask: rule.uid.map_or(0, |_| u32::MAX),
+        comm: rule.command.as_deref().map_or([0; 16], command),
+        comm_mask: rule.command.as_ref().map_or(0, |_| u32::MAX),
         port_first: *ports.start(),
         port_span: ports.end().saturating_sub(*ports.start()),
         protocol: rule.protocol.map_or(0, Protocol::number),
@@ -110,6 +114,13 @@ fn selective_rule(rule: &Rule, order: u32) -> layout::Rule {
         slot,
         order,
     }
+}
+
+/// A thread's name as the kernel has it: cut off after 15 bytes, filled up with zeros.
+fn command(name: &str) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes.iter_mut().take(15).zip(name.bytes()).for_each(|(place, byte)| *place = byte);
+    bytes
 }
 
 /// The longest prefix wins in the kernel, the first rule in a plan: so a rule that an earlier, shorter one covers is left out.

@@ -30,6 +30,8 @@ pub(crate) struct Rule {
     pub(crate) mask: [u8; 16],
     pub(crate) uid: u32,
     pub(crate) uid_mask: u32,
+    pub(crate) comm: [u8; 16],
+    pub(crate) comm_mask: u32,
     pub(crate) port_first: u16,
     pub(crate) port_span: u16,
     pub(crate) protocol: u8,
@@ -138,6 +140,8 @@ pub(crate) const fn empty_plan() -> Plan {
         mask: [0; 16],
         uid: 0,
         uid_mask: 0,
+        comm: [0; 16],
+        comm_mask: 0,
         port_first: 0,
         port_span: 0,
         protocol: 0,
@@ -163,7 +167,7 @@ pub(crate) const fn empty_plan() -> Plan {
 }
 
 /// The size of a plan without padding: the kernel's side has the same, or the map refuses it.
-const _: () = assert!(size_of::<Plan>() == 48 + MAX_LINKS * 36 + 4 * MAX_LINKS + 52 * limits::RULES);
-const _: () = assert!(size_of::<Rule>() == 52 && size_of::<Link>() == 36);
+const _: () = assert!(size_of::<Plan>() == 48 + MAX_LINKS * 36 + 4 * MAX_LINKS + 72 * limits::RULES);
+const _: () = assert!(size_of::<Rule>() == 72 && size_of::<Link>() == 36);
 const _: () = assert!(size_of::<PrefixKey>() == 20 && size_of::<PrefixRule>() == 8);
 const _: () = assert!(size_of::<Itself>() == 16 && size_of::<PortKey>() == 8);

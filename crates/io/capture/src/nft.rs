@@ -9,14 +9,14 @@
 //! Structure and elements are apart: a new weight changes the elements of a map in one transaction, so that turns go on where
 //! they were and sites keep their links; new rules or links replace the table in one transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use bondwire_netctl::Family;
 
 use crate::capture::Known;
 use crate::compile::turns;
-use crate::plan::{Action, LinkPlan, MARK_BASE, MARK_MASK, Plan, Protocol, Rule, Slot, mark_of};
+use crate::plan::{Action, ClassPort, LinkPlan, MARK_BASE, MARK_MASK, Plan, Protocol, Rule, Slot, mark_of};
 
 /// The table's name.
 pub(crate) const TABLE: &str = "bondwire_balance";
@@ -61,7 +61,7 @@ pub(crate) fn structure(plan: &Plan, links: &BTreeMap<Slot, Known>, chosen: Chos
     if chosen.any() {
         sets(out);
         for (_, l3, suffix) in FAMILIES {
-            choose(out, plan, l3, suffix, chosen.local);
+            choose(out, plan, links, [l3, suffix], chosen.local);
         }
     }
     let packet = ours("meta");
@@ -130,15 +130,25 @@ fn sets(out: &mut String) {
     out.push_str("  chain choose {\n    fib daddr type { local, broadcast, multicast, anycast, unspec } return\n    meta nfproto ipv4 goto choose4\n    meta nfproto ipv6 goto choose6\n  }\n");
 }
 
-fn choose(out: &mut String, plan: &Plan, l3: &str, suffix: &str, local: bool) {
+fn choose(
+    out: &mut String,
+    plan: &Plan,
+    links: &BTreeMap<Slot, Known>,
+    [l3, suffix]: [&str; 2],
+    local: bool,
+) {
     let _ = writeln!(out, "  chain turn{suffix} {{");
-    for port in &plan.interactive {
-        let protocols = port.protocol.map_or("{ tcp, udp }", name);
-        let _ = writeln!(
-            out,
-            "    meta l4proto {protocols} th dport {} meta mark set numgen inc mod {ROUND} map @interactive{suffix} return",
-            port.port
-        );
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        let named = |port: &&ClassPort| port.protocol.is_none_or(|only| only == protocol);
+        let ports: BTreeSet<u16> = plan.interactive.iter().filter(named).map(|port| port.port).collect();
+        if !ports.is_empty() {
+            let _ = writeln!(
+                out,
+                "    {} dport {{ {} }} meta mark set numgen inc mod {ROUND} map @interactive{suffix} return",
+                name(protocol),
+                list(&ports)
+            );
+        }
     }
     let _ = write!(
         out,
@@ -148,63 +158,89 @@ fn choose(out: &mut String, plan: &Plan, l3: &str, suffix: &str, local: bool) {
         "4" => "    ip daddr { 0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, 224.0.0.0/3 } return\n",
         _ => "    ip6 daddr { ::/127, fe80::/10, ff00::/8 } return\n",
     });
-    let mut avoided = Vec::new();
+    let mut detours = BTreeSet::new();
     for rule in &plan.rules {
         let Some(text) = matches(rule, l3, local) else { continue };
         match rule.action {
             Action::Bypass => {
                 let _ = writeln!(out, "    {text}return");
             }
+            Action::Refuse => {
+                let _ = writeln!(out, "    {text}drop");
+            }
+            Action::Choose => {
+                let _ = writeln!(out, "    {text}goto stick{suffix}");
+            }
             Action::Only(slot) => {
                 let _ = writeln!(out, "    {text}meta mark set {:#010x} return", mark_of(slot));
             }
             Action::Use(slot) => {
-                let mark = mark_of(slot);
-                // A set is looked into by what the packet carries: the mark is tried on, and taken off again.
-                let _ = writeln!(
-                    out,
-                    "    {text}meta mark set {mark:#010x}\n    meta mark {mark:#010x} meta mark @open{suffix} return\n    meta mark {mark:#010x} meta mark set 0"
-                );
+                detours.insert((false, slot));
+                let _ = writeln!(out, "    {text}goto use{slot}_{suffix}");
             }
             Action::Avoid(slot) => {
-                if !avoided.contains(&slot) {
-                    avoided.push(slot);
-                }
+                detours.insert((true, slot));
                 let _ = writeln!(out, "    {text}goto avoid{slot}_{suffix}");
             }
         }
     }
-    if !plan.sticky_ports.is_empty() {
-        let ports: Vec<String> = plan.sticky_ports.iter().map(u16::to_string).collect();
-        let ports = ports.join(", ");
-        let seconds = plan.sticky_for.as_secs().max(1);
-        let _ = write!(
-            out,
-            "    meta l4proto {{ tcp, udp }} th dport {{ {ports} }} meta mark set {l3} daddr map @site{suffix}\n    meta mark != 0 meta mark != @stays{suffix} meta mark set 0\n    meta mark 0 jump turn{suffix}\n    meta mark != 0 meta l4proto {{ tcp, udp }} th dport {{ {ports} }} update @site{suffix} {{ {l3} daddr timeout {seconds}s : meta mark }}\n"
-        );
-    } else {
-        let _ = writeln!(out, "    jump turn{suffix}");
-    }
-    out.push_str("  }\n");
+    let _ = writeln!(out, "    goto stick{suffix}\n  }}");
     let mut before = String::new();
-    for slot in avoided {
-        avoid(&mut before, plan, slot, suffix);
+    stick(&mut before, plan, l3, suffix);
+    for (away, slot) in detours {
+        match away {
+            true => avoid(&mut before, links, slot, suffix),
+            false => prefer(&mut before, slot, suffix),
+        }
     }
     // A chain is named only after it stands.
     let at = out.find(&format!("  chain choose{suffix} {{")).unwrap_or(0);
     out.insert_str(at, &before);
 }
 
-/// Takes turns until it is not the avoided link's; after three in vain another one is named.
-fn avoid(out: &mut String, plan: &Plan, slot: Slot, suffix: &str) {
+/// The site's link, or the next turn's.
+fn stick(out: &mut String, plan: &Plan, l3: &str, suffix: &str) {
+    let _ = writeln!(out, "  chain stick{suffix} {{");
+    let ports: BTreeSet<u16> = plan.sticky_ports.iter().copied().collect();
+    if ports.is_empty() {
+        let _ = writeln!(out, "    jump turn{suffix}");
+    } else {
+        let ports = list(&ports);
+        let seconds = plan.sticky_for.as_secs().max(1);
+        let _ = write!(
+            out,
+            "    meta l4proto {{ tcp, udp }} th dport {{ {ports} }} meta mark set {l3} daddr map @site{suffix}\n    meta mark != 0 meta mark != @stays{suffix} meta mark set 0\n    meta mark 0 jump turn{suffix}\n    meta mark != 0 meta l4proto {{ tcp, udp }} th dport {{ {ports} }} update @site{suffix} {{ {l3} daddr timeout {seconds}s : meta mark }}\n"
+        );
+    }
+    out.push_str("  }\n");
+}
+
+/// A link if it takes sockets, any other if not. A set is looked into by what the packet carries: the mark is tried on, and taken off again.
+fn prefer(out: &mut String, slot: Slot, suffix: &str) {
+    let mark = mark_of(slot);
+    let _ = writeln!(
+        out,
+        "  chain use{slot}_{suffix} {{\n    meta mark set {mark:#010x}\n    meta mark @open{suffix} return\n    meta mark set 0\n    goto stick{suffix}\n  }}"
+    );
+}
+
+fn list(ports: &BTreeSet<u16>) -> String {
+    let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+    ports.join(", ")
+}
+
+/// Takes turns until it is not the avoided link's; after three in vain the others are tried on, one after the other.
+fn avoid(out: &mut String, links: &BTreeMap<Slot, Known>, slot: Slot, suffix: &str) {
     let mark = mark_of(slot);
     let _ = writeln!(out, "  chain avoid{slot}_{suffix} {{\n    jump turn{suffix}");
     for _ in 0..2 {
         let _ = writeln!(out, "    meta mark {mark:#010x} jump turn{suffix}");
     }
-    let other = plan.links.iter().filter(|link| link.open && link.slot != slot).max_by_key(|link| link.bulk);
-    if let Some(other) = other {
-        let _ = writeln!(out, "    meta mark {mark:#010x} meta mark set {:#010x}", mark_of(other.slot));
+    for other in links.keys().filter(|other| **other != slot).map(|other| mark_of(*other)) {
+        let _ = writeln!(
+            out,
+            "    meta mark {mark:#010x} meta mark set {other:#010x}\n    meta mark {other:#010x} meta mark != @open{suffix} meta mark set {mark:#010x}"
+        );
     }
     out.push_str("  }\n");
 }
@@ -219,6 +255,9 @@ const fn name(protocol: Protocol) -> &'static str {
 /// A rule's conditions; none if it never fits packets of that family.
 fn matches(rule: &Rule, l3: &str, local: bool) -> Option<String> {
     let mut text = String::new();
+    if rule.command.is_some() {
+        return None;
+    }
     if let Some(to) = rule.to {
         if (to.family() == Family::V4) != (l3 == "ip") {
             return None;

@@ -32,14 +32,14 @@ pub fn slot_of(mark: u32) -> Option<Slot> {
 
 /// The bounds of a plan.
 pub mod limits {
-    /// Rules that name a port, a protocol or a user.
+    /// Rules that name a port, a protocol, a user or a command.
     pub const RULES: usize = 128;
     /// Rules that are a prefix alone.
     pub const PREFIXES: usize = 16_384;
     /// Sticky ports.
-    pub const STICKY_PORTS: usize = 16;
+    pub const STICKY_PORTS: usize = 128;
     /// Interactive ports.
-    pub const CLASS_PORTS: usize = 32;
+    pub const CLASS_PORTS: usize = 512;
     /// The weights of a class add up to this at most.
     pub const WEIGHTS: u32 = 1_000;
 }
@@ -129,12 +129,16 @@ pub enum Action {
     Only(Slot),
     /// Any link but this, if there is another.
     Avoid(Slot),
+    /// As without rules; later ones do not count.
+    Choose,
+    /// None: the application is told that it may not (`EPERM`); packets of a LAN, and in the nftables way, are dropped.
+    Refuse,
 }
 
 impl Action {
     pub(crate) const fn slot(self) -> Option<Slot> {
         match self {
-            Self::Bypass => None,
+            Self::Bypass | Self::Choose | Self::Refuse => None,
             Self::Use(slot) | Self::Only(slot) | Self::Avoid(slot) => Some(slot),
         }
     }
@@ -151,6 +155,9 @@ pub struct Rule {
     pub protocol: Option<Protocol>,
     /// The user. Never fits a LAN's flows.
     pub uid: Option<u32>,
+    /// The name of the thread that connects or sends, of which the first 15 bytes count; most programs' threads have the program's name. Never fits
+    /// a LAN's flows, nor anything in the nftables way.
+    pub command: Option<String>,
     /// What happens.
     pub action: Action,
 }
@@ -158,12 +165,13 @@ pub struct Rule {
 impl Rule {
     /// All destinations with this prefix.
     pub const fn to(prefix: Prefix, action: Action) -> Self {
-        Self { to: Some(prefix), ports: None, protocol: None, uid: None, action }
+        Self { to: Some(prefix), ports: None, protocol: None, uid: None, command: None, action }
     }
 
     /// Whether it is a prefix alone.
     pub(crate) fn is_prefix(&self) -> bool {
-        self.to.is_some() && self.ports.is_none() && self.protocol.is_none() && self.uid.is_none()
+        let more = (&self.ports, self.protocol, self.uid, &self.command);
+        self.to.is_some() && more == (&None, None, None, &None)
     }
 }
 
@@ -211,7 +219,7 @@ impl Plan {
         };
         let prefixes = self.rules.iter().filter(|rule| rule.is_prefix()).count();
         fail("rules that are a prefix", prefixes, limits::PREFIXES)?;
-        fail("rules with ports, protocols or users", self.rules.len() - prefixes, limits::RULES)?;
+        fail("rules with ports, protocols, users or commands", self.rules.len() - prefixes, limits::RULES)?;
         fail("sticky ports", self.sticky_ports.len(), limits::STICKY_PORTS)?;
         fail("interactive ports", self.interactive.len(), limits::CLASS_PORTS)?;
         fail("links", self.links.len(), MAX_LINKS)?;

@@ -55,7 +55,14 @@ fn a_prefix_that_an_earlier_one_covers_says_nothing() {
 
 #[test]
 fn plans_beyond_the_bounds_are_refused() {
-    let rule = Rule { to: None, ports: Some(1..=2), protocol: None, uid: None, action: Action::Bypass };
+    let rule = Rule {
+        to: None,
+        ports: Some(1..=2),
+        protocol: None,
+        uid: None,
+        command: None,
+        action: Action::Bypass,
+    };
     let full = Plan { rules: vec![rule.clone(); limits::RULES], ..Plan::default() };
     full.check().unwrap();
     let over = Plan { rules: vec![rule; limits::RULES + 1], ..Plan::default() };

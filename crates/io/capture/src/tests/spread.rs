@@ -87,9 +87,15 @@ fn a_site_that_sticks_owes_the_others_a_few_turns_and_no_more() {
 fn rules_come_before_weights_and_the_first_one_decides() {
     with_ebpf("tests::spread::rules_come_before_weights_and_the_first_one_decides", |_| {
         let mut capture = capture(Way::Ebpf);
-        let any = Rule { to: None, ports: None, protocol: None, uid: None, action: Action::Bypass };
-        let rules = vec![
-            Rule { ports: Some(443..=443), action: Action::Only(1), ..any.clone() },
+        let any =
+            Rule { to: None, ports: None, protocol: None, uid: None, command: None, action: Action::Bypass };
+        let mut rules = vec![
+            Rule {
+                ports: Some(443..=443),
+                protocol: Some(Protocol::Tcp),
+                action: Action::Only(1),
+                ..any.clone()
+            },
             Rule::to("203.0.113.0/30".parse().unwrap(), Action::Bypass),
             Rule::to("203.0.113.4/32".parse().unwrap(), Action::Use(1)),
             Rule {
@@ -101,10 +107,30 @@ fn rules_come_before_weights_and_the_first_one_decides() {
                 uid: Some(0),
                 to: Some("203.0.113.6/32".parse().unwrap()),
                 action: Action::Avoid(0),
-                ..any
+                ..any.clone()
             },
         ];
+        let me = std::fs::read_to_string("/proc/thread-self/comm").unwrap().trim().to_owned();
+        let mine = Rule { command: Some(me), action: Action::Use(1), ..any.clone() };
+        let others = Rule { command: Some("others".to_owned()), ..mine.clone() };
+        let with = |address: &str, rule: &Rule| Rule { to: Some(address.parse().unwrap()), ..rule.clone() };
+        let refused = Rule { action: Action::Refuse, ..any.clone() };
+        let plain = Rule { action: Action::Choose, ports: Some(80..=80), ..any };
+        rules.extend([
+            with("203.0.113.7/32", &mine),
+            with("203.0.113.8/32", &others),
+            with("203.0.113.9/32", &refused),
+            with("203.0.113.10/32", &plain),
+            Rule::to("203.0.113.10/32".parse().unwrap(), Action::Only(1)),
+        ]);
         capture.apply(&Plan { rules, ..plan([500, 500]) }).unwrap();
+        assert_eq!(share(4, || tcp("203.0.113.7", 80)), 0);
+        assert_eq!(share(4, || tcp("203.0.113.8", 80)), 2);
+        let error = TcpStream::connect(address("203.0.113.9", 80)).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
+        assert!(udp_socket(HOST).send_to(b"who", address("203.0.113.9", 80)).is_err());
+        assert_eq!(share(4, || tcp("203.0.113.10", 80)), 2);
+        assert_eq!(share(4, || udp_sent(&udp_socket(HOST), "203.0.113.10", 443)), 0);
         assert_eq!(share(4, || tcp("203.0.113.1", 443)), 0);
         assert_eq!(share(4, || tcp("203.0.113.1", 80)), 4);
         assert_eq!(share(4, || tcp("203.0.113.4", 80)), 0);

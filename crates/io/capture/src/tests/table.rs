@@ -33,7 +33,8 @@ fn local_sockets_are_spread_by_nftables() {
 fn rules_hold_in_nftables_too() {
     with_lab("tests::table::rules_hold_in_nftables_too", |_| {
         let mut capture = capture(Way::Nftables);
-        let any = Rule { to: None, ports: None, protocol: None, uid: None, action: Action::Bypass };
+        let any =
+            Rule { to: None, ports: None, protocol: None, uid: None, command: None, action: Action::Bypass };
         let rules = vec![
             Rule {
                 ports: Some(443..=443),
@@ -44,7 +45,9 @@ fn rules_hold_in_nftables_too() {
             Rule::to("203.0.113.0/30".parse().unwrap(), Action::Bypass),
             Rule::to("203.0.113.4/32".parse().unwrap(), Action::Use(1)),
             Rule::to("203.0.113.6/32".parse().unwrap(), Action::Avoid(0)),
-            Rule { uid: Some(0), action: Action::Use(1), ..any },
+            Rule { to: Some("203.0.113.10/32".parse().unwrap()), action: Action::Choose, ..any.clone() },
+            Rule { uid: Some(0), action: Action::Use(1), ..any.clone() },
+            Rule { command: Some("never".to_owned()), action: Action::Refuse, ..any },
         ];
         capture.apply(&Plan { rules, ..plan([500, 500]) }).unwrap();
         assert_eq!(share(4, || tcp("203.0.113.1", 443)), 0);
@@ -52,6 +55,7 @@ fn rules_hold_in_nftables_too() {
         assert_eq!(share(4, || tcp("203.0.113.4", 80)), 0);
         assert_eq!(share(4, || tcp("203.0.113.6", 80)), 0);
         assert_eq!(share(4, || tcp("203.0.113.9", 80)), 0);
+        assert_eq!(share(4, || tcp("203.0.113.10", 80)), 2);
     });
 }
 
