@@ -3,7 +3,7 @@
 //! The main thread publishes a status at every turn, at most [`EVERY`] old; the API's thread reads it, leaves commands, and
 //! wakes the main thread. Neither waits for the other longer than a copy takes.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bondwire_api::{
@@ -20,6 +20,9 @@ use crate::wake::Waker;
 /// How often a status is published at least.
 pub(crate) const EVERY: Duration = Duration::from_millis(200);
 
+/// How long a question for sockets waits for the main thread, which answers within milliseconds.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// The place where the two threads meet.
 #[derive(Debug)]
 pub(crate) struct Meeting {
@@ -30,6 +33,8 @@ pub(crate) struct Meeting {
     shared: Mutex<Shared>,
     /// Looks at the machine's sockets when it is asked for them; not needed where they are published.
     watch: Mutex<Option<SocketWatch>>,
+    /// Told when sockets were published.
+    shown: Condvar,
 }
 
 #[derive(Debug)]
@@ -38,6 +43,7 @@ struct Shared {
     clients: Clients,
     streams: Streams,
     sockets: Sockets,
+    sockets_wanted: bool,
     mode: Option<Mode>,
     links_changed: bool,
     stop: bool,
@@ -52,11 +58,19 @@ impl Meeting {
             clients: Clients::default(),
             streams: Streams::default(),
             sockets: Sockets::default(),
+            sockets_wanted: false,
             mode: None,
             links_changed: false,
             stop: false,
         };
-        Self { role, waker, links: None, shared: Mutex::new(shared), watch: Mutex::default() }
+        Self {
+            role,
+            waker,
+            links: None,
+            shared: Mutex::new(shared),
+            watch: Mutex::default(),
+            shown: Condvar::new(),
+        }
     }
 
     /// The same for a client, whose links can be steered.
@@ -81,7 +95,16 @@ impl Meeting {
 
     /// Shows the sockets of mode `balance` as they are now.
     pub(crate) fn publish_sockets(&self, sockets: Sockets) {
-        self.lock().sockets = sockets;
+        let mut shared = self.lock();
+        shared.sockets = sockets;
+        shared.sockets_wanted = false;
+        drop(shared);
+        self.shown.notify_all();
+    }
+
+    /// Whether somebody waits for them: whose each is costs a search, so they are published on demand.
+    pub(crate) fn sockets_wanted(&self) -> bool {
+        self.lock().sockets_wanted
     }
 
     /// The mode that was asked for since the last call.
@@ -149,8 +172,12 @@ impl Control for Meeting {
             ));
         }
         let status = {
-            let shared = self.lock();
+            let mut shared = self.lock();
             if shared.status.mode == Some(Mode::Balance) {
+                shared.sockets_wanted = true;
+                self.waker.wake();
+                let waited = self.shown.wait_timeout_while(shared, PATIENCE, |shared| shared.sockets_wanted);
+                let (shared, _) = waited.unwrap_or_else(PoisonError::into_inner);
                 return Ok(shared.sockets.clone());
             }
             shared.status.clone()

@@ -63,8 +63,8 @@ impl SocketWatch {
     }
 
     /// Looks for the processes of these sockets.
-    pub(crate) fn find_owners(&mut self, seen: &[Seen]) {
-        self.owners.refresh(seen.iter().map(|seen| seen.socket.inode));
+    pub(crate) fn find_owners<'a>(&mut self, seen: impl IntoIterator<Item = &'a Seen>) {
+        self.owners.refresh(seen.into_iter().map(|seen| seen.socket.inode));
     }
 
     /// All connected sockets that `wanted` says yes to, and how many there were beyond a dump's bound.

@@ -45,7 +45,8 @@ fn serve(node: &Node) {
             let mut config = ServerConfig::with_single_cert(certificates, key).expect("a certificate");
             config.transport_config(transport());
             let runtime = Arc::new(TokioRuntime);
-            let endpoint = Endpoint::new(EndpointConfig::default(), Some(config), socket, runtime).expect("an endpoint");
+            let endpoint =
+                Endpoint::new(EndpointConfig::default(), Some(config), socket, runtime).expect("an endpoint");
             while let Some(incoming) = endpoint.accept().await {
                 let Ok(connection) = incoming.await else { continue };
                 tokio::spawn(async move {
@@ -106,7 +107,9 @@ fn a_quic_download_survives_the_silent_death_of_its_link() {
         let (received, client) = download(world.lab.client(), to, 40 * MEGABYTE);
         let got = || received.load(Ordering::Relaxed);
         until("it runs", seconds(15), || got() > 5 * MEGABYTE);
-        until("the counters show it", seconds(2), || carried(&world).iter().sum::<u64>() > before.iter().sum::<u64>() + MEGABYTE);
+        until("the counters show it", seconds(2), || {
+            carried(&world).iter().sum::<u64>() > before.iter().sum::<u64>() + MEGABYTE
+        });
         let now = carried(&world);
         let link = if now[0] - before[0] > now[1] - before[1] { "line0" } else { "line1" };
         world.lab.silence(link).expect("a link");

@@ -13,7 +13,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use bondwire_api::Fault;
-use bondwire_balance::{KernelPlan, Request, Rule, SocketId, Transport};
+use bondwire_balance::{KernelPlan, Request, SocketId, Transport};
 use bondwire_capture::{
     Capture, CaptureError, CapturedSocket, Config, DnsRedirect, Event, LinkName, Protocol, Reason,
     SharedChanges, Slot, mark_of,
@@ -38,8 +38,6 @@ const MAX_LED: usize = 65_536;
 pub(super) struct Captured {
     capture: Capture,
     slots: Slots,
-    /// The rules as they were written.
-    rules: Vec<Rule>,
     led: BTreeMap<u64, Led>,
     lost: u64,
 }
@@ -51,7 +49,6 @@ pub(super) struct Wanted<'a> {
     pub(super) lan: Vec<String>,
     pub(super) dns: Option<DnsRedirect>,
     pub(super) links: Vec<&'a Link>,
-    pub(super) rules: Vec<Rule>,
 }
 
 impl Captured {
@@ -70,7 +67,7 @@ impl Captured {
         let capture = Capture::attach(config, changes)
             .map_err(|error| fault("cannot lead this machine's sockets to links", &error))?;
         tracing::info!("new sockets are led to links by {:?}", capture.way());
-        Ok(Self { capture, slots, rules: wanted.rules, led: BTreeMap::new(), lost: 0 })
+        Ok(Self { capture, slots, led: BTreeMap::new(), lost: 0 })
     }
 
     /// Readable when the kernel tells something.
@@ -131,7 +128,7 @@ impl Captured {
                 _ => {}
             }
         }
-        let context = Context { slots: &self.slots, patience, rules: &self.rules };
+        let context = Context { slots: &self.slots, patience };
         self.capture.apply(&plan::plan_for(plan, &context))
     }
 

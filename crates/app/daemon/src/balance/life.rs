@@ -208,7 +208,6 @@ impl Life {
             lan: self.options.lan.iter().map(ToString::to_string).collect(),
             dns: self.names.redirect(),
             links: self.used.values().collect(),
-            rules: self.config.to_policy().rules,
         };
         self.captured = Some(Captured::start(wanted, Arc::clone(changes))?);
         Ok(())
@@ -244,7 +243,7 @@ impl Life {
         if self.counters.is_due(now) {
             self.count();
         }
-        if self.sockets.is_due(now) {
+        if self.sockets.is_due(now) || self.meeting.sockets_wanted() {
             self.look_at_sockets();
         }
         for outcome in self.prober.poll(Clock.now()) {
@@ -279,7 +278,9 @@ impl Life {
         if let Some(captured) = &mut self.captured {
             captured.note(&look.sockets, &self.policy);
         }
-        self.show_sockets(&look.sockets, look.left_out);
+        if self.meeting.sockets_wanted() {
+            self.show_sockets(&look.sockets, look.left_out);
+        }
     }
 
     /// How sockets are told to be a link's.
@@ -291,6 +292,7 @@ impl Life {
     }
 
     fn show_sockets(&mut self, placed: &[Placed], left_out: usize) {
+        self.traffic.watch().find_owners(placed.iter().map(|placed| &placed.seen));
         let names = self.used.values().map(|link| (link.index, link.name.clone())).collect();
         let none = BTreeMap::new();
         let sources = Sources {

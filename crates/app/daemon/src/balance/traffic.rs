@@ -78,7 +78,6 @@ impl Traffic {
     /// Looks at all sockets of links.
     pub(super) fn look(&mut self, signs: &Signs) -> Result<Look, DiagError> {
         let (seen, left_out) = self.watch.look(|socket| signs.link_of(socket).is_some())?;
-        self.watch.find_owners(&seen);
         let mut look = Look { left_out, ..Look::default() };
         let mut before = std::mem::take(&mut self.before);
         for seen in seen {

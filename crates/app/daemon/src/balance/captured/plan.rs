@@ -1,16 +1,12 @@
 //! The policy's plan in the kernel's terms.
 //!
-//! The kernel's side is bounded more tightly and knows less: no process's name, ports one by one. What does not fit is left out from the
-//! end; a rule by process holds for sockets of the proxy's way alone.
+//! The kernel's side is bounded more tightly, and counts ports one by one. What does not fit is left out from the end.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bondwire_balance::{
-    Action as PolicyAction, KernelAction, KernelPlan, KernelRule, LinkState, Ports, Rule as PolicyRule,
-    Transport,
-};
-use bondwire_capture::{Action, ClassPort, LinkPlan, MAX_LINKS, Plan, Protocol, Rule, Slot, limits};
+use bondwire_balance::{KernelAction, KernelPlan, KernelRule, LinkState, Ports, Transport};
+use bondwire_capture::{Action, ClassPort, LinkPlan, Plan, Protocol, Rule, limits};
 use bondwire_netctl::Prefix;
 use bondwire_units::LinkId;
 
@@ -25,8 +21,6 @@ pub(super) struct Context<'a> {
     pub(super) slots: &'a Slots,
     /// How long a connect over each link may take before it is tried elsewhere.
     pub(super) patience: &'a BTreeMap<LinkId, Duration>,
-    /// The rules as they were written, since the plan does not name the link of one that is refused.
-    pub(super) rules: &'a [PolicyRule],
 }
 
 /// The plan for the kernel.
@@ -64,7 +58,7 @@ pub(super) fn plan_for(plan: &KernelPlan, context: &Context<'_>) -> Plan {
 fn rules(plan: &KernelPlan, context: &Context<'_>) -> Vec<Rule> {
     let (mut prefixes, mut others) = (0, 0);
     let mut rules = Vec::new();
-    for rule in plan.rules.iter().filter(|rule| rule.process.is_none()) {
+    for rule in &plan.rules {
         let Some(action) = action_of(rule, context) else { continue };
         let rule = Rule {
             to: rule.prefix.map(|prefix| {
@@ -74,10 +68,11 @@ fn rules(plan: &KernelPlan, context: &Context<'_>) -> Vec<Rule> {
             ports: rule.ports.clone(),
             protocol: rule.transport.map(protocol_of),
             uid: rule.uid,
+            command: rule.process.clone(),
             action,
         };
-        let is_prefix =
-            rule.to.is_some() && rule.ports.is_none() && rule.protocol.is_none() && rule.uid.is_none();
+        let more = (&rule.ports, rule.protocol, rule.uid, &rule.command);
+        let is_prefix = rule.to.is_some() && more == (&None, None, None, &None);
         let (count, most) =
             if is_prefix { (&mut prefixes, limits::PREFIXES) } else { (&mut others, limits::RULES) };
         if *count < most {
@@ -92,27 +87,10 @@ fn action_of(rule: &KernelRule, context: &Context<'_>) -> Option<Action> {
     match rule.then {
         KernelAction::Link(link) => context.slots.of(link).map(Action::Use),
         KernelAction::Avoid(link) => context.slots.of(link).map(Action::Avoid),
-        // No link has the last slot while there are fewer than sixteen: any of them may be taken.
-        KernelAction::Choose => Some(Action::Avoid(MAX_LINKS as Slot - 1)),
+        KernelAction::Choose => Some(Action::Choose),
         KernelAction::Bypass => Some(Action::Bypass),
-        // It waits for its link, dead as it is.
-        KernelAction::Refuse => {
-            let name = context.rules.iter().find_map(|written| strict_link(written, rule))?;
-            context.slots.named(name).map(Action::Only)
-        }
+        KernelAction::Refuse => Some(Action::Refuse),
     }
-}
-
-/// The link of a strict rule, if the kernel's rule was made from it.
-fn strict_link<'a>(written: &'a PolicyRule, rule: &KernelRule) -> Option<&'a str> {
-    let PolicyAction::Link { name, strict: true } = &written.then else { return None };
-    let when = &written.when;
-    let same = when.ports == rule.ports
-        && when.transport == rule.transport
-        && when.uid == rule.uid
-        && when.process == rule.process
-        && (when.prefix == rule.prefix || when.name.is_some());
-    same.then_some(name)
 }
 
 fn protocol_of(transport: Transport) -> Protocol {
@@ -153,7 +131,7 @@ fn sticky_ports(ports: &[Ports]) -> Vec<u16> {
 
 #[cfg(test)]
 mod tests {
-    use bondwire_balance::{Match, PlanLink, Priority, interactive_ports};
+    use bondwire_balance::{PlanLink, Priority, interactive_ports};
 
     use super::*;
 
@@ -174,9 +152,9 @@ mod tests {
         }
     }
 
-    fn translated(plan: &KernelPlan, rules: &[PolicyRule]) -> Plan {
+    fn translated(plan: &KernelPlan) -> Plan {
         let patience = BTreeMap::from([(LinkId(5), Duration::from_millis(450))]);
-        plan_for(plan, &Context { slots: &slots(), patience: &patience, rules })
+        plan_for(plan, &Context { slots: &slots(), patience: &patience })
     }
 
     #[test]
@@ -191,7 +169,7 @@ mod tests {
             ],
             ..KernelPlan::default()
         };
-        let plan = translated(&plan, &[]);
+        let plan = translated(&plan);
         assert_eq!(plan.links.len(), 2, "a link without a slot is not named");
         assert_eq!((plan.links[0].bulk, plan.links[0].open, plan.links[0].alive), (1000, true, true));
         assert_eq!(plan.links[0].syn_timeout, Some(Duration::from_millis(450)));
@@ -223,13 +201,13 @@ mod tests {
             ],
             ..KernelPlan::default()
         };
-        let written = PolicyRule {
-            when: Match { ports: Some(22..=22), ..Match::default() },
-            then: PolicyAction::Link { name: "wan1".into(), strict: true },
-        };
-        let plan = translated(&plan, &[written]);
+        let plan = translated(&plan);
+        assert_eq!(plan.rules[0].command.as_deref(), Some("ssh"));
         let actions: Vec<Action> = plan.rules.iter().map(|rule| rule.action).collect();
-        assert_eq!(actions, [Action::Use(1), Action::Avoid(0), Action::Avoid(15), Action::Only(1)]);
+        assert_eq!(
+            actions,
+            [Action::Bypass, Action::Use(1), Action::Avoid(0), Action::Choose, Action::Refuse]
+        );
     }
 
     #[test]
@@ -240,7 +218,7 @@ mod tests {
             assert!(ports.iter().any(|known| known.port == port), "{port}");
         }
         assert_eq!(ports.iter().find(|known| known.port == 53).expect("DNS").protocol, None, "both");
-        let many = Ports { transport: Transport::Tcp, ports: 1..=100 };
+        let many = Ports { transport: Transport::Tcp, ports: 1..=1000 };
         assert_eq!(sticky_ports(&[many.clone(), many]).len(), limits::STICKY_PORTS);
     }
 }

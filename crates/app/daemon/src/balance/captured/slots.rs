@@ -45,12 +45,6 @@ impl Slots {
         self.all().find(|(_, known)| *known == link).map(|(slot, _)| slot)
     }
 
-    /// The slot of a link by its name, whether it is there or not.
-    pub(super) fn named(&self, name: &str) -> Option<Slot> {
-        let at = self.slots.iter().position(|slot| slot.as_ref().is_some_and(|held| held.name == name))?;
-        Slot::try_from(at).ok()
-    }
-
     /// The link in a slot.
     pub(super) fn link(&self, slot: Slot) -> Option<LinkId> {
         self.slots.get(usize::from(slot))?.as_ref()?.link
@@ -79,7 +73,7 @@ mod tests {
         assert_eq!(slots.take(LinkId(7), "wan0"), Some(0));
         assert_eq!(slots.take(LinkId(9), "wan1"), Some(1));
         assert_eq!(slots.free(LinkId(7)), Some(0));
-        assert_eq!((slots.of(LinkId(7)), slots.link(0), slots.named("wan0")), (None, None, Some(0)));
+        assert_eq!((slots.of(LinkId(7)), slots.link(0)), (None, None));
         assert_eq!(slots.take(LinkId(8), "usb0"), Some(2));
         assert_eq!(slots.take(LinkId(12), "wan0"), Some(0));
         assert_eq!(slots.link(0), Some(LinkId(12)));
