@@ -23,7 +23,11 @@ impl Balancer {
         match self.links.iter().position(|link| link.config.name == *name) {
             Some(slot) => {
                 self.unname(slot);
+                let was_used = self.links[slot].may_be_used();
                 self.links[slot].configure(config);
+                if was_used && !self.links[slot].may_be_used() {
+                    self.on_lost(slot);
+                }
                 if !self.links[slot].is_present {
                     self.moving &= !(1 << slot);
                     self.links[slot].on_presence(true, now);

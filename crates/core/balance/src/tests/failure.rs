@@ -4,8 +4,8 @@ use bondwire_units::Timestamp;
 
 use super::world::{Dice, Line, Sender, World, host, index, link, ms, secs, web};
 use crate::{
-    Balancer, Config, ConnectFailure, Event, LinkConfig, LinkState, ProbeConfig, ProbeMethod, Target,
-    Transport,
+    Balancer, Config, ConnectFailure, Event, LinkConfig, LinkState, Priority, ProbeConfig, ProbeMethod,
+    Target, Transport,
 };
 
 fn two() -> Vec<Line> {
@@ -216,6 +216,25 @@ fn a_link_that_vanishes_loses_its_sockets_at_once_and_is_known_again() {
     let snapshot = world.balancer.snapshot(world.now);
     assert_eq!(snapshot.links.len(), 2);
     assert_eq!(snapshot.links.iter().find(|link| link.name == "wan0").unwrap().capacity_down, capacity);
+}
+
+#[test]
+fn a_link_that_becomes_never_is_left() {
+    let mut world = World::new(two(), Config::default(), 1);
+    world.run(secs(3));
+    let mut request = web(4000);
+    request.transport = Transport::Udp;
+    let flows: Vec<_> = (0..10).map(|_| world.balancer.open(&request, world.now).unwrap().socket).collect();
+    let never = LinkConfig { priority: Priority::Never, ..LinkConfig::new(link(0), "wan0") };
+    world.balancer.set_link(never, world.now);
+    world.run(secs(1));
+    assert!(world.events.iter().any(|&(_, event)| event == Event::Evict { link: link(0) }));
+    for flow in flows {
+        assert_eq!(world.balancer.socket(flow, world.now).unwrap().link, Some(link(1)));
+    }
+    let sent = world.lines[0].sent;
+    world.run(secs(20));
+    assert_eq!(world.lines[0].sent, sent, "and not probed");
 }
 
 #[test]
