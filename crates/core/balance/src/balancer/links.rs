@@ -75,6 +75,7 @@ impl Balancer {
             self.handle_closed(socket, self.now);
         }
         self.moving &= !(1 << slot);
+        self.evicting &= !(1 << slot);
     }
 
     /// A link lost its carrier, its address, or itself. Its UDP flows move ([`Event::SocketMoved`]), its TCP

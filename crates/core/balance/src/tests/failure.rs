@@ -384,3 +384,25 @@ fn without_targets_there_are_no_probes() {
     world.keep(4, 0.5, Sender::Bbr, secs(5));
     assert!(world.entered(0, LinkState::Failed, died).is_some());
 }
+
+/// A satellite and a link that loses a quarter of all packets.
+#[test]
+fn distant_and_poor_links_are_not_condemned_for_nothing() {
+    let lines =
+        [Line::new(25.0, 3.0, 300.0).lossy(0.001, 5.0), Line::new(20.0, 20.0, 80.0).lossy(0.25, 40.0)];
+    for (line, most) in lines.into_iter().zip([0, 5]) {
+        let mut world = World::new(vec![Line::new(30.0, 10.0, 30.0), line], Config::default(), 6);
+        world.run(secs(300));
+        world.keep(6, 2.0, Sender::Bbr, secs(300));
+        let failed = |event: &&(Timestamp, Event)| matches!(event.1, Event::LinkState { link: id, to: LinkState::Failed, .. } if id == link(1));
+        let failures = world.events.iter().filter(failed).count();
+        let status = &world.balancer.snapshot(world.now).links[1];
+        assert!(failures <= most, "{failures}");
+        assert!(status.opened > 100 && status.capacity_down.is_some(), "it is used: {status:?}");
+        world.set_alive(1, false);
+        let died = world.now;
+        world.keep(6, 2.0, Sender::Bbr, secs(6));
+        let found = world.entered(1, LinkState::Failed, died).expect("found").since(died);
+        assert!(found < secs(3), "{found:?}");
+    }
+}
