@@ -25,6 +25,8 @@ const MAX_SILENCE: Duration = Duration::from_millis(1000);
 /// What a probe may take above four times its last answers, in seconds: the past of a link that was full fades
 /// slowly otherwise.
 const SLACK: Seconds = 0.2;
+/// What it may take at least above one and a half times its last answers, in seconds; a shorter delay at most again.
+const MARGIN: Seconds = 0.15;
 /// How long a sample says something about the queue.
 const RECENT: Duration = Duration::from_millis(1500);
 /// A base is the least of this and the last such span.
@@ -126,6 +128,8 @@ pub(crate) struct Delay {
     targets: [TargetDelay; MAX_TARGETS],
     probed: Queue,
     connects: Smoothed,
+    /// Connects that were not answered in time since the last that was.
+    unanswered: u32,
     base: Base,
     others: Queue,
 }
@@ -151,6 +155,7 @@ impl Delay {
     /// A connect was answered.
     pub(crate) fn on_connect(&mut self, rtt: Duration, busy: bool, now: Timestamp) {
         self.connects.update(rtt.as_secs_f64());
+        self.unanswered = 0;
         self.on_tcp(rtt, busy, now);
     }
 
@@ -189,14 +194,26 @@ impl Delay {
         self.nearest().map(|(base, _)| base).or(self.base.get()).map(Duration::from_secs_f64)
     }
 
+    /// A connect was not answered in time.
+    pub(crate) fn on_connect_unanswered(&mut self) {
+        self.unanswered = self.unanswered.saturating_add(1);
+    }
+
     /// How long a connect may take before the next link is raced: three times the mean of this link's connects,
-    /// or the mean and four deviations.
+    /// or the mean and four deviations, and three times the nearest target's delay. Only what was answered in time
+    /// is measured, so a distant link would never be without the last; and one that nothing can probe gets half
+    /// as much again with each connect that is not answered, until one is.
     pub(crate) fn patience(&self) -> Duration {
         let Smoothed { mean, deviation, measured } = self.connects;
-        if !measured {
-            return DEFAULT_PATIENCE;
-        }
-        Duration::from_secs_f64((mean * 3.0).max(mean + deviation * 4.0)).clamp(MIN_PATIENCE, MAX_PATIENCE)
+        let probed = self.nearest().map(|(_, mean)| mean * 3.0);
+        let known = if measured { (mean * 3.0).max(mean + deviation * 4.0) } else { 0.0 };
+        let unknown = DEFAULT_PATIENCE.as_secs_f64();
+        let patience = match (measured, probed) {
+            (true, probed) => known.max(probed.unwrap_or(0.0)),
+            (false, Some(probed)) => unknown.max(probed),
+            (false, None) => unknown * 1.5_f64.powi(self.unanswered.min(8) as i32),
+        };
+        Duration::from_secs_f64(patience).clamp(MIN_PATIENCE, MAX_PATIENCE)
     }
 
     /// How long `target` may take to answer.
@@ -207,8 +224,8 @@ impl Delay {
             return DEFAULT_PROBE;
         };
         let recent = latest.max(*before);
-        let long = (smoothed.mean * 3.0).max(smoothed.mean + smoothed.deviation * 4.0);
-        let expected = (recent * 3.0).max(long.min(recent * 4.0 + SLACK));
+        let usual = smoothed.mean + smoothed.deviation * 4.0;
+        let expected = (recent * 1.5 + recent.min(MARGIN)).max(usual.min(recent * 4.0 + SLACK));
         Duration::from_secs_f64(expected).clamp(MIN_PROBE, MAX_PROBE)
     }
 
@@ -238,6 +255,18 @@ mod tests {
             delay.on_connect(ms(5_000), false, Timestamp::from_millis(100 + i));
         }
         assert_eq!(delay.patience(), MAX_PATIENCE);
+    }
+
+    #[test]
+    fn a_distant_link_gets_its_time() {
+        let mut delay = Delay::default();
+        for _ in 0..3 {
+            delay.on_connect_unanswered();
+        }
+        assert!(delay.patience() > ms(1_000));
+        let mut delay = Delay::default();
+        delay.on_probe(0, ms(400), false, Timestamp::ZERO);
+        assert_eq!(delay.patience(), ms(1_200));
     }
 
     #[test]

@@ -71,7 +71,8 @@ pub enum Event {
         /// Where it goes.
         to: LinkId,
     },
-    /// The link failed or vanished: its TCP sockets are to be closed, so that applications connect anew.
+    /// The link failed or vanished, and another one works: its TCP sockets are to be closed, so that applications
+    /// connect anew. (While none works it is held back: what hangs may yet go on.)
     Evict {
         /// The link.
         link: LinkId,

@@ -22,9 +22,13 @@ use core::time::Duration;
 
 use crate::event::{Evidence, LinkState};
 
-/// Unanswered probes of one check that make a link failing, and failed.
-const SILENT_FAILING: u32 = 2;
-const SILENT_FAILED: u32 = 3;
+/// Unanswered probes of one check that make a link failed, at least and at most; one less makes it failing. Between
+/// them as many as chance leaves unanswered on a lossy link once in 500 checks.
+const SILENT: u32 = 3;
+const MAX_SILENT: u32 = 8;
+const CHANCE: f64 = 0.002;
+/// The weight of one probe in the mean of those lost.
+const LOSS_WEIGHT: f64 = 1.0 / 32.0;
 /// The probes of a check's first burst, and their distance; then the distance of those that follow.
 const BURST: u32 = 3;
 const BURST_GAP: Duration = Duration::from_millis(40);
@@ -102,6 +106,9 @@ pub(crate) struct Health {
     answers: u32,
     silent: u32,
     probed: Option<Timestamp>,
+    /// Part of the probes that are lost while the link lives, and those missing since the last answer.
+    loss: f64,
+    missing: u32,
 }
 
 impl Health {
@@ -121,6 +128,8 @@ impl Health {
             answers: 0,
             silent: 0,
             probed: None,
+            loss: 0.0,
+            missing: 0,
         }
     }
 
@@ -159,6 +168,7 @@ impl Health {
         self.count_fall(now);
         self.failures += 1;
         self.probed = None;
+        self.missing = 0;
         self.enter(LinkState::Failed, why, now)
     }
 
@@ -207,6 +217,9 @@ impl Health {
     /// A probe, a connect or acknowledged data came back; what it answers was sent at `sent`.
     pub(crate) fn on_answer(&mut self, why: Evidence, sent: Timestamp, now: Timestamp) -> Option<Change> {
         self.heard = self.heard.max(now);
+        if why == Evidence::ProbeAnswered {
+            self.on_outlived();
+        }
         match self.state {
             LinkState::Stable | LinkState::Failing => {
                 let check = self.check.filter(|check| sent >= check.since)?;
@@ -232,6 +245,22 @@ impl Health {
         }
     }
 
+    /// A probe is answered: those that are missing were lost, and no sign of death.
+    fn on_outlived(&mut self) {
+        for _ in 0..core::mem::take(&mut self.missing).min(MAX_SILENT) {
+            self.loss += (1.0 - self.loss) * LOSS_WEIGHT;
+        }
+        self.loss -= self.loss * LOSS_WEIGHT;
+    }
+
+    /// How many silent probes condemn.
+    fn condemning(&self) -> u32 {
+        if self.loss < 0.01 {
+            return SILENT;
+        }
+        ((CHANCE.ln() / self.loss.ln()).ceil() as u32).clamp(SILENT, MAX_SILENT)
+    }
+
     fn trust(&mut self, now: Timestamp) -> Option<Change> {
         self.muted_until = now;
         self.mute = MUTE;
@@ -249,8 +278,11 @@ impl Health {
     /// A probe that was sent at `sent`, to a target that counts, was not answered in time.
     pub(crate) fn on_silence(&mut self, sent: Timestamp, now: Timestamp) -> Option<Change> {
         if self.heard > sent {
+            self.loss += (1.0 - self.loss) * LOSS_WEIGHT;
             return None;
         }
+        self.missing += 1;
+        let condemning = self.condemning();
         match self.state {
             LinkState::Stable | LinkState::Failing => {
                 if self.check.is_none() {
@@ -260,16 +292,21 @@ impl Health {
                 check.silent += 1;
                 let (silent, why) = (check.silent, check.why);
                 match silent {
-                    SILENT_FAILED.. => self.fail(why, now),
-                    SILENT_FAILING if self.state == LinkState::Stable => self.enter_failing(now),
+                    silent if silent >= condemning => self.fail(why, now),
+                    silent if silent + 1 >= condemning && self.state == LinkState::Stable => {
+                        self.enter_failing(now)
+                    }
                     _ => None,
                 }
             }
             LinkState::Returning => {
                 self.silent += 1;
-                if self.silent >= 2 { self.fail(Evidence::ProbesUnanswered, now) } else { None }
+                if self.silent + 1 >= condemning { self.fail(Evidence::ProbesUnanswered, now) } else { None }
             }
-            LinkState::Failed => None,
+            LinkState::Failed => {
+                self.missing = 0;
+                None
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use crate::delay::Delay;
 use crate::event::{Evidence, LinkState, LinkStatus};
 use crate::flows::counts;
 use crate::health::{Change, Health};
-use crate::meter::{Meter, Signs};
+use crate::meter::{LEAST, Meter, Signs};
 use crate::request::TcpSample;
 
 /// Above this rate, in bits per second, a link carries enough for a queue.
@@ -39,6 +39,14 @@ impl Side {
     /// What a transfer gets, in bits per second; 0 if there is none.
     pub(crate) fn each(&self, now: Timestamp) -> f64 {
         if self.transfers == 0 { 0.0 } else { self.meter.rate(now) / f64::from(self.transfers) }
+    }
+
+    /// Whether a queue may be this direction's rather than that of `other`: it has transfers, or carries about all
+    /// it can and more than acknowledgements.
+    fn is_busier(&self, other: &Self, now: Timestamp) -> bool {
+        let rate = self.meter.rate(now);
+        let is_near = rate >= LEAST && rate >= self.meter.capacity() * 0.7;
+        self.transfers > 0 || (is_near && rate > other.meter.rate(now) * 0.1)
     }
 }
 
@@ -188,10 +196,10 @@ impl Link {
         let (up_poor, down_poor) = (self.up.each(now) < best.0 / 2.0, self.down.each(now) < best.1 / 2.0);
         let before = self.down.meter.rate(now);
         let (up, down) = (self.up.transfers, self.down.transfers);
-        let signs =
-            |poor, transfers, others: u32| Signs { inflated, poor, transfers, other_busy: others > 0 };
-        let sent = self.up.meter.update(sent, signs(up_poor, up, down), now);
-        let received = self.down.meter.update(received, signs(down_poor, down, up), now);
+        let (up_busy, down_busy) = (self.up.is_busier(&self.down, now), self.down.is_busier(&self.up, now));
+        let signs = |poor, transfers, other_busy| Signs { inflated, poor, transfers, other_busy };
+        let sent = self.up.meter.update(sent, signs(up_poor, up, down_busy), now);
+        let received = self.down.meter.update(received, signs(down_poor, down, up_busy), now);
         let looked = self.looked.replace(now).unwrap_or(now);
         let (Some(sent), Some(received)) = (sent, received) else { return (0, 0, None) };
         let change = self.on_passed(received, sent, before, testable, looked, now);

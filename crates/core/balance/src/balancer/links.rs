@@ -23,7 +23,11 @@ impl Balancer {
         match self.links.iter().position(|link| link.config.name == *name) {
             Some(slot) => {
                 self.unname(slot);
+                let was_used = self.links[slot].may_be_used();
                 self.links[slot].configure(config);
+                if was_used && !self.links[slot].may_be_used() {
+                    self.on_lost(slot);
+                }
                 if !self.links[slot].is_present {
                     self.moving &= !(1 << slot);
                     self.links[slot].on_presence(true, now);
@@ -71,6 +75,7 @@ impl Balancer {
             self.handle_closed(socket, self.now);
         }
         self.moving &= !(1 << slot);
+        self.evicting &= !(1 << slot);
     }
 
     /// A link lost its carrier, its address, or itself. Its UDP flows move ([`Event::SocketMoved`]), its TCP

@@ -21,7 +21,7 @@ use crate::plan::KernelPlan;
 use crate::ports::PortSet;
 use crate::probes::Probes;
 use crate::rules::Rules;
-use crate::shares::Mix;
+use crate::shares::{Mix, slots};
 use crate::sites::Sites;
 
 /// The most events that wait; beyond it the oldest is lost, which a reader of the snapshot does not miss.
@@ -54,6 +54,8 @@ pub struct Balancer {
     events: VecDeque<Event>,
     /// Slots whose UDP flows have to move, as bits.
     moving: u32,
+    /// Slots whose TCP sockets are closed once another link works, as bits.
+    evicting: u32,
     plan: KernelPlan,
     /// When the plan has to be looked at again.
     plan_due: Option<Timestamp>,
@@ -96,6 +98,7 @@ impl Balancer {
             paced: Timestamp::ZERO,
             events: VecDeque::new(),
             moving: 0,
+            evicting: 0,
             plan: KernelPlan::default(),
             plan_due: Some(Timestamp::ZERO),
             planned: Timestamp::ZERO,
@@ -157,12 +160,7 @@ impl Balancer {
         self.push(Event::LinkState { link, from, to, why });
         match to {
             LinkState::Failed => self.on_lost(slot),
-            // What had nowhere to go has now.
-            LinkState::Stable => {
-                let lost = |link: &Link| !link.is_present || link.health.state() == LinkState::Failed;
-                let lost = self.links.iter().enumerate().filter(|(_, link)| lost(link));
-                self.moving |= lost.fold(0, |mask, (slot, _)| mask | 1 << slot);
-            }
+            LinkState::Stable => self.on_refuge(slot),
             LinkState::Failing | LinkState::Returning => {}
         }
         self.make_plan(now);
@@ -174,7 +172,26 @@ impl Balancer {
             self.quickest = None;
         }
         self.moving |= 1 << slot;
-        self.push(Event::Evict { link: self.links[slot].config.id });
+        self.evicting |= 1 << slot;
+        if self.links.iter().any(|link| link.may_be_used() && link.is_stable()) {
+            self.evict();
+        }
+    }
+
+    /// A link works: what had nowhere to go has now.
+    fn on_refuge(&mut self, slot: usize) {
+        self.evicting &= !(1 << slot);
+        let lost = |link: &Link| !link.is_present || link.health.state() == LinkState::Failed;
+        let lost = self.links.iter().enumerate().filter(|(_, link)| lost(link));
+        self.moving |= lost.fold(0, |mask, (slot, _)| mask | 1 << slot);
+        self.evict();
+    }
+
+    /// Closing what hangs on a dead link helps only if there is another one to connect by.
+    fn evict(&mut self) {
+        for slot in slots(core::mem::take(&mut self.evicting)) {
+            self.push(Event::Evict { link: self.id(slot) });
+        }
     }
 
     fn slot(&self, link: LinkId) -> Option<usize> {

@@ -201,6 +201,7 @@ impl Balancer {
     /// Something speaks against a link.
     pub(super) fn on_unanswered(&mut self, slot: usize, why: Evidence, now: Timestamp) {
         self.links[slot].connects_failed += 1;
+        self.links[slot].delay.on_connect_unanswered();
         let testable = self.probes.can_test(&self.links[slot], now);
         let change = self.links[slot].health.on_suspicion(why, testable, now);
         self.on_change(slot, change, now);

@@ -146,8 +146,8 @@ impl Balancer {
 
     /// How everything stands. O(links).
     pub fn snapshot(&self, now: Timestamp) -> Snapshot {
+        let weights = self.bulk_weights(now);
         let weight = |link: LinkId| {
-            let weights = self.bulk_weights(now);
             weights
                 .iter()
                 .find(|&&(id, _)| id == link)

@@ -245,6 +245,26 @@ fn what_nobody_reports_is_load_too() {
     assert!(share < 0.1, "{share}");
 }
 
+/// An upload that nobody reports makes the queue; the stream that comes down meanwhile is no measure of the link.
+#[test]
+fn a_queue_upwards_says_nothing_of_the_way_down() {
+    let mut world =
+        World::new(vec![Line::new(50.0, 10.0, 10.0), Line::new(50.0, 10.0, 10.0)], Config::default(), 1);
+    world.run(secs(3));
+    world.keep(8, 20.0, Sender::Bbr, secs(10));
+    world.downloads.clear();
+    world.run(secs(8));
+    let capacity = |world: &World| world.balancer.snapshot(world.now).links[0].capacity_down.unwrap();
+    let before = capacity(&world);
+    world.download_by_kernel(&web(80), 0, 1e6, Sender::Limited(5e6));
+    world.lines[0].delay += 0.04;
+    for _ in 0..1_000 {
+        world.lines[0].sent += 12_000;
+        world.step();
+    }
+    assert_eq!(capacity(&world), before);
+}
+
 /// Random links of which nothing is known, and eight downloads at a time, by either way.
 #[test]
 fn random_links_are_used_to_the_sum() {

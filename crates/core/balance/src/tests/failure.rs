@@ -4,8 +4,8 @@ use bondwire_units::Timestamp;
 
 use super::world::{Dice, Line, Sender, World, host, index, link, ms, secs, web};
 use crate::{
-    Balancer, Config, ConnectFailure, Event, LinkConfig, LinkState, ProbeConfig, ProbeMethod, Target,
-    Transport,
+    Balancer, Config, ConnectFailure, Event, LinkConfig, LinkState, Priority, ProbeConfig, ProbeMethod,
+    Target, Transport,
 };
 
 fn two() -> Vec<Line> {
@@ -219,6 +219,25 @@ fn a_link_that_vanishes_loses_its_sockets_at_once_and_is_known_again() {
 }
 
 #[test]
+fn a_link_that_becomes_never_is_left() {
+    let mut world = World::new(two(), Config::default(), 1);
+    world.run(secs(3));
+    let mut request = web(4000);
+    request.transport = Transport::Udp;
+    let flows: Vec<_> = (0..10).map(|_| world.balancer.open(&request, world.now).unwrap().socket).collect();
+    let never = LinkConfig { priority: Priority::Never, ..LinkConfig::new(link(0), "wan0") };
+    world.balancer.set_link(never, world.now);
+    world.run(secs(1));
+    assert!(world.events.iter().any(|&(_, event)| event == Event::Evict { link: link(0) }));
+    for flow in flows {
+        assert_eq!(world.balancer.socket(flow, world.now).unwrap().link, Some(link(1)));
+    }
+    let sent = world.lines[0].sent;
+    world.run(secs(20));
+    assert_eq!(world.lines[0].sent, sent, "and not probed");
+}
+
+#[test]
 fn one_dead_target_or_site_is_no_dead_link() {
     let mut world = World::new(two(), Config::default(), 4);
     world.run(secs(10));
@@ -364,4 +383,26 @@ fn without_targets_there_are_no_probes() {
     let died = world.now;
     world.keep(4, 0.5, Sender::Bbr, secs(5));
     assert!(world.entered(0, LinkState::Failed, died).is_some());
+}
+
+/// A satellite and a link that loses a quarter of all packets.
+#[test]
+fn distant_and_poor_links_are_not_condemned_for_nothing() {
+    let lines =
+        [Line::new(25.0, 3.0, 300.0).lossy(0.001, 5.0), Line::new(20.0, 20.0, 80.0).lossy(0.25, 40.0)];
+    for (line, most) in lines.into_iter().zip([0, 5]) {
+        let mut world = World::new(vec![Line::new(30.0, 10.0, 30.0), line], Config::default(), 6);
+        world.run(secs(300));
+        world.keep(6, 2.0, Sender::Bbr, secs(300));
+        let failed = |event: &&(Timestamp, Event)| matches!(event.1, Event::LinkState { link: id, to: LinkState::Failed, .. } if id == link(1));
+        let failures = world.events.iter().filter(failed).count();
+        let status = &world.balancer.snapshot(world.now).links[1];
+        assert!(failures <= most, "{failures}");
+        assert!(status.opened > 100 && status.capacity_down.is_some(), "it is used: {status:?}");
+        world.set_alive(1, false);
+        let died = world.now;
+        world.keep(6, 2.0, Sender::Bbr, secs(6));
+        let found = world.entered(1, LinkState::Failed, died).expect("found").since(died);
+        assert!(found < secs(3), "{found:?}");
+    }
 }
