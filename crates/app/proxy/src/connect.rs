@@ -201,11 +201,21 @@ impl Lost {
         let error = match failure {
             Failure::Refused => ConnectError::ByRemote,
             Failure::Unreachable => ConnectError::Unreachable,
-            Failure::NoAnswer | Failure::Overtaken => ConnectError::NoAnswer,
+            Failure::NoAnswer => ConnectError::NoAnswer,
             Failure::NoResolver => ConnectError::NoResolver,
-            Failure::Local => ConnectError::Local,
+            Failure::Local | Failure::Overtaken => ConnectError::Local,
         };
         Self { failure, error, definite: failure == Failure::Refused }
+    }
+}
+
+impl From<outbound::Error> for Lost {
+    fn from(error: outbound::Error) -> Self {
+        let lost = Self::new(error.failure());
+        match error {
+            outbound::Error::Family => Self { error: ConnectError::Unreachable, ..lost },
+            _ => lost,
+        }
     }
 }
 
@@ -224,7 +234,7 @@ async fn over(
 ) -> Result<(TcpStream, Duration), Lost> {
     let route = route(worker, link).map_err(Lost::new)?;
     let name = match &target.host {
-        Host::Ip(ip) => return timed(&route, SocketAddr::new(*ip, target.port)).await.map_err(Lost::new),
+        Host::Ip(ip) => return timed(&route, SocketAddr::new(*ip, target.port)).await,
         Host::Name(name) => name,
     };
     // Boxed: few sockets need it, and all would carry its size.
@@ -237,21 +247,21 @@ async fn over(
         })?;
     let mut addresses = addresses.into_iter().take(MOST_ADDRESSES).map(|ip| SocketAddr::new(ip, target.port));
     let mut race = Race::new();
-    let mut last = Failure::Unreachable;
+    let mut last = Lost::new(Failure::Unreachable);
     loop {
         let started = addresses.next().map(|address| race.start(timed(&route, address)));
         match race.step(started.map(|()| Instant::now() + NEXT_ADDRESS)).await {
             Step::Ended(Ok(won)) => return Ok(won),
-            Step::Ended(Err(failure)) => last = failure,
+            Step::Ended(Err(lost)) => last = lost,
             Step::Late => {}
-            Step::Empty => return Err(Lost::new(last)),
+            Step::Empty => return Err(last),
         }
     }
 }
 
-async fn timed(route: &Route, remote: SocketAddr) -> Result<(TcpStream, Duration), Failure> {
+async fn timed(route: &Route, remote: SocketAddr) -> Result<(TcpStream, Duration), Lost> {
     let started = Instant::now();
-    let stream = outbound::connect(route, remote).await.map_err(|error| error.failure())?;
+    let stream = outbound::connect(route, remote).await?;
     Ok((stream, started.elapsed()))
 }
 

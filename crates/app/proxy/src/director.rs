@@ -76,7 +76,7 @@ pub enum Failure {
     NoResolver,
     /// The socket could not be tied to the link: interface gone, address gone, not permitted.
     Local,
-    /// Another link was quicker, within this one's patience. No fault.
+    /// Another link was quicker, within this one's patience; or this one does not carry the remote's address family. No fault.
     Overtaken,
 }
 

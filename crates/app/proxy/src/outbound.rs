@@ -8,6 +8,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use nix::errno::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 
@@ -18,6 +19,9 @@ use crate::director::{Failure, Route};
 /// # Errors
 /// What the kernel says, about the socket or about the connect.
 pub(crate) async fn connect(route: &Route, remote: SocketAddr) -> Result<TcpStream, Error> {
+    if !route.carries(remote.ip()) {
+        return Err(Error::Family);
+    }
     let socket = tied(route, remote.ip(), Type::STREAM, Protocol::TCP).map_err(Error::Local)?;
     socket.set_tcp_nodelay(true).map_err(Error::Local)?;
     let stream = TcpSocket::from_std_stream(socket.into()).connect(remote).await.map_err(Error::Remote)?;
@@ -27,9 +31,12 @@ pub(crate) async fn connect(route: &Route, remote: SocketAddr) -> Result<TcpStre
 /// A socket for datagrams to anywhere of this family, by this route.
 ///
 /// # Errors
-/// When it cannot be tied to the link.
+/// When it cannot be tied to the link: [`io::ErrorKind::Unsupported`] if the link does not carry this family.
 pub(crate) fn datagrams(route: &Route, ipv4: bool) -> io::Result<UdpSocket> {
     let any: IpAddr = if ipv4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    if !route.carries(any) {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
     let socket = tied(route, any, Type::DGRAM, Protocol::UDP)?;
     if route.source(any).is_none() {
         socket.bind(&SocketAddr::new(any, 0).into())?;
@@ -38,9 +45,6 @@ pub(crate) fn datagrams(route: &Route, ipv4: bool) -> io::Result<UdpSocket> {
 }
 
 fn tied(route: &Route, remote: IpAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
-    if !route.carries(remote) {
-        return Err(io::Error::from(io::ErrorKind::NetworkUnreachable));
-    }
     let socket =
         Socket::new(Domain::for_address(SocketAddr::new(remote, 0)), kind.nonblocking(), Some(protocol))?;
     if let Some(mark) = route.mark {
@@ -68,6 +72,8 @@ fn tied(route: &Route, remote: IpAddr, kind: Type, protocol: Protocol) -> io::Re
 /// How a connect failed.
 #[derive(Debug)]
 pub(crate) enum Error {
+    /// The link does not carry the remote's address family.
+    Family,
     /// The socket could not be made or tied to its link.
     Local(io::Error),
     /// The remote or the network said no.
@@ -75,15 +81,29 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// What to tell the director.
+    /// What to tell the director. What this process lacks (files, memory, ports, permission) is no link's fault.
     pub(crate) fn failure(&self) -> Failure {
-        let (Self::Local(error) | Self::Remote(error)) = self;
-        match error.kind() {
-            io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => Failure::Unreachable,
-            io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Failure::Refused,
-            io::ErrorKind::TimedOut => Failure::NoAnswer,
-            _ => Failure::Local,
+        match self {
+            Self::Family => Failure::Overtaken,
+            Self::Local(error) => link_failure(error).unwrap_or(Failure::Overtaken),
+            Self::Remote(error) => match error.kind() {
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Failure::Refused,
+                io::ErrorKind::TimedOut => Failure::NoAnswer,
+                // The source address was there a moment ago: its ports are used up.
+                io::ErrorKind::AddrNotAvailable => Failure::Overtaken,
+                _ => link_failure(error).unwrap_or(Failure::Overtaken),
+            },
         }
+    }
+}
+
+/// What an error says of the link, if anything: most speak of the socket or the datagram alone.
+pub(crate) fn link_failure(error: &io::Error) -> Option<Failure> {
+    match error.kind() {
+        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => Some(Failure::Unreachable),
+        io::ErrorKind::NetworkDown | io::ErrorKind::AddrNotAvailable => Some(Failure::Local),
+        _ => matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::ENODEV | Errno::ENXIO))
+            .then_some(Failure::Local),
     }
 }
 
@@ -110,7 +130,7 @@ mod tests {
     fn a_link_without_the_family_is_no_way() {
         let route = Route { source_v4: Some([127, 0, 0, 9].into()), ..Route::default() };
         let error = local().block_on(connect(&route, "[::1]:9".parse().unwrap())).unwrap_err();
-        assert_eq!(error.failure(), Failure::Unreachable);
+        assert_eq!(error.failure(), Failure::Overtaken);
     }
 
     #[test]

@@ -208,7 +208,8 @@ impl Worker {
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 // Once in a while: this repeats as long as it lasts.
-                if self.failures.replace(self.failures.get().wrapping_add(1)) % SAID_EVERY == 0 {
+                let before = self.failures.replace(self.failures.get().wrapping_add(1));
+                if before.is_multiple_of(SAID_EVERY) {
                     tracing::warn!(%error, "cannot take a client: files or memory used up");
                 }
                 tokio::time::sleep(ACCEPT_AGAIN).await;

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
+use bondwire_proxy::{Failure, Route};
 use bondwire_units::LinkId;
 use common::*;
 
@@ -132,6 +133,31 @@ fn large_datagrams_pass() {
     client.send(0, &address(remote), &payload);
     let (_, text) = client.receive();
     assert!(text.ends_with(std::str::from_utf8(&payload).unwrap()));
+}
+
+#[test]
+fn a_link_that_is_gone_gives_way() {
+    let gone = Route { source_v4: Some([192, 0, 2, 200].into()), ..Route::default() };
+    let proxy = start(Double::new(&[0, 1]).route(0, gone));
+    let remote = echo_udp();
+    let client = Client::new(&proxy);
+    client.send(0, &address(remote), b"lost");
+    client.send(0, &address(remote), b"found");
+    assert_eq!(client.receive(), (remote, format!("{} found", source(1))));
+    proxy.director.wait(|told| matches!(told, Told::Failed(_, LinkId(0), Failure::Local)).then_some(()));
+}
+
+#[test]
+fn a_datagram_that_cannot_be_sent_says_nothing_of_its_link() {
+    let proxy = start(Double::new(&[0, 1]));
+    let remote = echo_udp();
+    let client = Client::new(&proxy);
+    client.send(0, &address(remote), &[b'x'; 65_490]);
+    client.send(0, &address("[2001:db8::1]:9".parse().unwrap()), b"six");
+    client.send(0, &address(remote), b"fits");
+    while client.receive().1 != format!("{} fits", source(0)) {}
+    let bad = |told: &Told| matches!(told, Told::Failed(_, _, why) if *why != Failure::Overtaken);
+    assert!(!proxy.director.told().iter().any(bad), "{:?}", proxy.director.told());
 }
 
 #[test]

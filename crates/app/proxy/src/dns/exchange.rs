@@ -101,7 +101,7 @@ async fn over_udp(
     route: &Route,
     server: SocketAddr,
 ) -> Result<(Verdict, Answer), Failure> {
-    let socket = outbound::datagrams(route, server.is_ipv4()).map_err(|_| Failure::Local)?;
+    let socket = outbound::datagrams(route, server.is_ipv4()).map_err(|error| failure(&error))?;
     socket.connect(server).await.map_err(|error| failure(&error))?;
     let mut sent = Instant::now();
     socket.send(query).await.map_err(|error| failure(&error))?;
@@ -159,12 +159,9 @@ pub(crate) async fn write_framed(stream: &mut tokio::net::TcpStream, message: &[
     stream.write_all(&framed).await
 }
 
+/// Without word of the link itself it works, and its resolver does not: nobody listens there, for one.
 fn failure(error: &io::Error) -> Failure {
-    match error.kind() {
-        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => Failure::Unreachable,
-        // Nobody listens there: the link works, its resolver does not.
-        _ => Failure::NoResolver,
-    }
+    outbound::link_failure(error).unwrap_or(Failure::NoResolver)
 }
 
 /// Two random bytes. A kernel without randomness would make forging easier and nothing worse, so it is not an error.

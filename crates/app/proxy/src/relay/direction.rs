@@ -24,8 +24,8 @@ const COPY: usize = 16 * 1024;
 const BULK: usize = 8 * 1024;
 /// The most that one splice moves.
 const SPLICE: usize = 1 << 20;
-/// Reads before other connections have their turn.
-const TURN: u32 = 16;
+/// Bytes after which other connections have their turn: a tenth of a millisecond at what one processor moves.
+const TURN: u64 = 256 * 1024;
 
 /// Which side broke.
 #[derive(Debug)]
@@ -75,7 +75,8 @@ impl Direction {
         to: &WriteHalf<'_>,
         count: &Cell<u64>,
     ) -> Poll<Result<(), Broken>> {
-        for _ in 0..TURN {
+        let turn = count.get() + TURN;
+        while count.get() < turn {
             ready!(self.poll_flush(cx, to.as_ref())).map_err(Broken::Sink)?;
             if self.ended || self.left == 0 {
                 self.give_back();

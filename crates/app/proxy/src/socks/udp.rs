@@ -218,21 +218,25 @@ impl Association {
                 let up = &flow.lease.entry.up;
                 up.set(up.get() + sent as u64);
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // Most errors speak of the datagram: too large, or the socket is full.
             Err(error) => {
                 tracing::trace!(%error, "a datagram was not sent");
-                self.outs.borrow_mut().remove(&(link, remote.is_ipv4()));
-                self.failed(flow, link);
+                let family = error.kind() == io::ErrorKind::Unsupported;
+                let why = if family { Some(Failure::Overtaken) } else { outbound::link_failure(&error) };
+                if let Some(why) = why {
+                    self.outs.borrow_mut().remove(&(link, remote.is_ipv4()));
+                    self.failed(flow, link, why);
+                }
             }
         }
     }
 
     /// The link does not take the flow's datagrams: the next one, if there is one, takes those to come.
-    fn failed(&self, flow: &Flow, link: Option<LinkId>) {
+    fn failed(&self, flow: &Flow, link: Option<LinkId>, why: Failure) {
         let entry = &flow.lease.entry;
         let director = &self.worker.shared.director;
         if let Some(link) = link {
-            director.failed(entry.socket, link, Failure::Local);
+            director.failed(entry.socket, link, why);
         }
         if let Some(placement) = director.next_link(entry.socket) {
             entry.link.set(placement.link);
