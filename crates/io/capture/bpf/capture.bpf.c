@@ -155,6 +155,8 @@ struct own {
 	__u8 passive; // it received before it sent: a server, whose answers are not ours
 	__u8 bypass;  // the verdict on `last`
 	__u8 is_set;
+	__u8 sent; // anything, to anyone
+	__u8 unused[7];
 };
 
 struct event {
@@ -721,12 +723,14 @@ ALWAYS int on_send(struct bpf_sock_addr *ctx, struct flow *flow, int v6)
 	__u32 which, slot, had, reason = 0;
 	__u64 now;
 
-	if (!sk || flow->protocol != PROTOCOL_UDP || is_local(flow->to))
+	if (!sk || flow->protocol != PROTOCOL_UDP)
 		return 1;
+	// One that is older than this program stays where it is.
 	own = bpf_sk_storage_get(&owns, sk, 0, 0);
-	if (own && own->passive)
+	if (!own || own->passive)
 		return 1;
-	if (sk->mark || is_bound(sk) || is_self())
+	own->sent = 1;
+	if (is_local(flow->to) || sk->mark || is_bound(sk) || is_self())
 		return 1;
 	// A source in the message itself is the application's choice.
 	if (v6 ? ctx->msg_src_ip6[0] || ctx->msg_src_ip6[1] || ctx->msg_src_ip6[2] || ctx->msg_src_ip6[3] : ctx->msg_src_ip4)
@@ -735,9 +739,6 @@ ALWAYS int on_send(struct bpf_sock_addr *ctx, struct flow *flow, int v6)
 		return 1;
 	plan = current_plan(&which);
 	if (!plan)
-		return 1;
-	own = bpf_sk_storage_get(&owns, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!own)
 		return 1;
 	now = bpf_ktime_get_ns();
 	had = own->is_set && now - own->used < plan->idle_ns ? own->slot : NO_LINK;
@@ -793,12 +794,10 @@ ALWAYS int on_receive(struct bpf_sock_addr *ctx, int v6)
 	if (!sk || netns_cookie != bpf_get_netns_cookie(ctx))
 		return 1;
 	own = bpf_sk_storage_get(&owns, sk, 0, 0);
-	if (!own) {
-		own = bpf_sk_storage_get(&owns, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-		if (own)
-			own->passive = 1;
+	if (!own)
 		return 1;
-	}
+	if (!own->sent && !own->mark && !own->resolver_port)
+		own->passive = 1;
 	if (!own->resolver_port)
 		return 1;
 	__u32 from = bpf_ntohs(ctx->user_port);
@@ -894,6 +893,14 @@ int getpeername6(struct bpf_sock_addr *ctx)
 		ctx->user_ip6[3] = own->resolver[3];
 		ctx->user_port = bpf_htons(own->resolver_port);
 	}
+	return 1;
+}
+
+SEC("cgroup/sock_create")
+int sock_create(struct bpf_sock *sk)
+{
+	if (sk->protocol == PROTOCOL_UDP && netns_cookie == bpf_get_netns_cookie(sk))
+		bpf_sk_storage_get(&owns, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	return 1;
 }
 
