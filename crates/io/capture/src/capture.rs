@@ -1,19 +1,20 @@
 //! The whole of it: links with tables and marks, the programs or rules that mark, and what happens when a link dies.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
+use std::net::{SocketAddrV4, SocketAddrV6};
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bondwire_netctl::{Change, Changes, Family, Link, NetError, Route, forget_marked};
+use bondwire_netctl::{Change, Changes, forget_marked};
 
 use crate::compile::compile;
 use crate::error::CaptureError;
 use crate::event::Event;
 use crate::hook::Hook;
+use crate::links::{Known, refresh_link, settings, specific};
 use crate::nft::{self, Chosen};
-use crate::plan::{LinkName, MAX_LINKS, Plan, Slot, mapped, mapped_length, mark_of};
+use crate::plan::{LinkName, MAX_LINKS, Plan, Slot, mark_of};
 use crate::support::{Support, Way};
 
 /// The changes of the network, shared with others in this process that make some.
@@ -56,27 +57,6 @@ impl Config {
     }
 }
 
-/// A link as it is now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Known {
-    pub(crate) name: String,
-    /// Its table, once it was there.
-    pub(crate) table: Option<u32>,
-    /// Its address, if IPv4 leads to the internet over it.
-    pub(crate) v4: Option<Ipv4Addr>,
-    /// Its address, if IPv6 does.
-    pub(crate) v6: Option<Ipv6Addr>,
-}
-
-impl Known {
-    pub(crate) const fn has(&self, family: Family) -> bool {
-        match family {
-            Family::V4 => self.v4.is_some(),
-            Family::V6 => self.v6.is_some(),
-        }
-    }
-}
-
 /// Captured sockets. See the crate's first page.
 pub struct Capture {
     changes: SharedChanges,
@@ -107,8 +87,7 @@ impl Capture {
             return Err(CaptureError::NoSuchSlot { slot: link.slot });
         }
         let (way, hook) = begin(&config)?;
-        let none = |name: &str| Known { name: name.to_owned(), table: None, v4: None, v6: None };
-        let links = config.links.iter().map(|link| (link.slot, none(&link.name))).collect();
+        let links = config.links.iter().map(|link| (link.slot, Known::absent(&link.name))).collect();
         let mut capture = Self {
             changes,
             config,
@@ -176,8 +155,7 @@ impl Capture {
         if self.links.get(&link.slot).is_some_and(|known| known.name != link.name) {
             self.remove_link(link.slot)?;
         }
-        let none = Known { name: link.name, table: None, v4: None, v6: None };
-        self.links.entry(link.slot).or_insert(none);
+        self.links.entry(link.slot).or_insert_with(|| Known::absent(&link.name));
         self.refresh()
     }
 
@@ -347,47 +325,3 @@ fn begin(config: &Config) -> Result<(Way, Option<Hook>), CaptureError> {
 fn lock(changes: &SharedChanges) -> MutexGuard<'_, Changes> {
     changes.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// Routes and marks a link as it is now.
-fn refresh_link(changes: &mut Changes, slot: Slot, known: &mut Known) -> Result<(), CaptureError> {
-    let link = match changes.netlink().link(&known.name) {
-        Ok(link) => Some(link),
-        Err(NetError::NoSuchLink { .. }) => None,
-        Err(error) => return Err(error.into()),
-    };
-    let table = match &link {
-        Some(link) => Some(changes.route_link(&link.name)?),
-        None => known.table,
-    };
-    if let Some(table) = table {
-        changes.mark_link(mark_of(slot), table)?;
-    }
-    let usable = link.as_ref().filter(|link| link.is_up && link.has_carrier);
-    known.v4 = usable.filter(|link| link.gateway4.is_some()).and_then(Link::v4);
-    known.v6 = usable.filter(|link| link.gateway6.is_some()).and_then(Link::v6);
-    known.table = table;
-    Ok(())
-}
-
-/// Kernel settings: where the reverse path is checked, the check has to follow marks, since it is by them that packets left. A LAN's packets are forwarded.
-fn settings(links: &BTreeMap<Slot, Known>, lan: &[String]) -> Vec<(String, &'static str)> {
-    let mut settings: Vec<(String, &'static str)> =
-        links.values().map(|known| (format!("net/ipv4/conf/{}/src_valid_mark", known.name), "1")).collect();
-    if !lan.is_empty() {
-        settings.push(("net/ipv4/ip_forward".to_owned(), "1"));
-    }
-    settings
-}
-
-/// The destinations that the main table sends somewhere itself.
-fn specific(routes: &[Route]) -> BTreeSet<(u32, [u8; 16])> {
-    routes
-        .iter()
-        .filter(|route| route.table == Route::MAIN && !route.to.is_default())
-        .map(|route| (mapped_length(route.to), mapped(route.to.network().address)))
-        .take(MAX_ROUTES)
-        .collect()
-}
-
-/// As many as the programs' map has room for.
-const MAX_ROUTES: usize = 16_384;

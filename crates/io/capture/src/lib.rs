@@ -28,6 +28,7 @@ mod event;
 mod hook;
 #[allow(unsafe_code, reason = "the kernel's maps take plain memory")]
 mod layout;
+mod links;
 mod nft;
 mod plan;
 mod socket;
