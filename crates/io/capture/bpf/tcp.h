@@ -100,7 +100,9 @@ int tcp_events(struct bpf_sock_ops *ops)
 			ops->reply = plan->links[slot & (LINKS - 1)].syn_ms * ticks_per_second() / 1000;
 		return 1;
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
-		bpf_sock_ops_cb_flags_set(ops, BPF_SOCK_OPS_RTO_CB_FLAG | BPF_SOCK_OPS_STATE_CB_FLAG);
+		// Beside what another program asked for.
+		bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_RTO_CB_FLAG |
+						       BPF_SOCK_OPS_STATE_CB_FLAG);
 		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
 		tell_tcp(ops, KIND_CONNECTED, mark, ops->srtt_us >> 3, 0);

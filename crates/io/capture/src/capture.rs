@@ -14,7 +14,7 @@ use crate::event::Event;
 use crate::hook::Hook;
 use crate::links::{Known, refresh_link, settings, specific};
 use crate::nft::{self, Chosen};
-use crate::plan::{LinkName, MAX_LINKS, Plan, Slot, mark_of};
+use crate::plan::{LinkName, LinkPlan, MAX_LINKS, Plan, Slot, mark_of};
 use crate::support::{Support, Way};
 
 /// The changes of the network, shared with others in this process that make some.
@@ -66,7 +66,8 @@ pub struct Capture {
     links: BTreeMap<Slot, Known>,
     moved: BTreeMap<Slot, Slot>,
     plan: Plan,
-    elements: String,
+    /// What stands in the table's maps: the plan that it came from, and the commands.
+    spread: Option<(Vec<LinkPlan>, String)>,
 }
 
 impl Capture {
@@ -96,7 +97,7 @@ impl Capture {
             links,
             moved: BTreeMap::new(),
             plan: Plan::default(),
-            elements: String::new(),
+            spread: None,
         };
         capture.refresh()?;
         Ok(capture)
@@ -256,22 +257,23 @@ impl Capture {
         let local = self.config.local && self.way == Way::Nftables;
         let chosen = Chosen { lan: &self.config.lan, local };
         let body = nft::structure(&self.plan, &self.links, chosen);
-        let elements = if local || !chosen.lan.is_empty() {
-            nft::elements(&self.plan, &self.links)
-        } else {
-            String::new()
-        };
         let mut changes = lock(&self.changes);
         let table = Change::NftTable { name: nft::TABLE.to_owned(), body };
         let replaced = !changes.group(NFT_GROUP).any(|standing| *standing == table);
         if replaced {
             changes.sync(NFT_GROUP, &[table])?;
         }
-        if (replaced || elements != self.elements) && !elements.is_empty() {
-            changes.nft_commands("spread flows over the links", &elements)?;
+        if local || !chosen.lan.is_empty() {
+            let elements = nft::elements(&self.plan, &self.links);
+            let stands = self.spread.as_ref().is_some_and(|(links, standing)| {
+                *standing == elements || nft::is_near(links, &self.plan.links, standing, &elements)
+            });
+            if replaced || !stands {
+                changes.nft_commands("spread flows over the links", &elements)?;
+                self.spread = Some((self.plan.links.clone(), elements));
+            }
         }
         drop(changes);
-        self.elements = elements;
         if let Some(hook) = &mut self.hook {
             hook.apply(compile(&self.plan, &self.links))?;
         }

@@ -114,6 +114,22 @@ pub(crate) fn structure(plan: &Plan, links: &BTreeMap<Slot, Known>, chosen: Chos
     body
 }
 
+/// A weight that changed by less, of 1,000, is not worth a run of `nft`, which takes milliseconds.
+const NEAR: u16 = 25;
+
+/// Whether two plans differ in their weights alone, and by little: not in what is open, nor in what has a family.
+pub(crate) fn is_near(standing: &[LinkPlan], wanted: &[LinkPlan], before: &str, after: &str) -> bool {
+    let sets =
+        |text: &str| text.lines().filter(|line| !line.contains(" : ")).map(str::to_owned).collect::<Vec<_>>();
+    let near = |a: u16, b: u16| a.abs_diff(b) < NEAR && (a == 0) == (b == 0);
+    standing.len() == wanted.len()
+        && standing
+            .iter()
+            .zip(wanted)
+            .all(|(a, b)| a.slot == b.slot && near(a.bulk, b.bulk) && near(a.interactive, b.interactive))
+        && sets(before) == sets(after)
+}
+
 /// Commands that give maps and sets the elements of a plan, in one transaction.
 pub(crate) fn elements(plan: &Plan, links: &BTreeMap<Slot, Known>) -> String {
     let mut out = String::new();
