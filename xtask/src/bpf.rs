@@ -1,6 +1,6 @@
 //! Builds the programs that `bondwire-capture` loads into the kernel.
 //!
-//! The object is committed, so that nobody needs clang to build bondwire; so is the hash of the source that it was built from,
+//! The object is committed, so that nobody needs clang to build bondwire; so are the hashes of the sources that it was built from,
 //! which a test compares. Debian's `clang`, `llvm`, `libbpf-dev` and `linux-libc-dev` have all that it takes.
 
 use std::fs;
@@ -14,7 +14,7 @@ const FOLDER: &str = "crates/io/capture/bpf";
 const SOURCE: &str = "capture.bpf.c";
 const OBJECT: &str = "capture.bpf.o";
 
-/// Compiles, strips what only a debugger reads, and writes the hash down.
+/// Compiles, strips what only a debugger reads, and writes the hashes down.
 ///
 /// # Errors
 /// A program is missing or refuses; the text says which.
@@ -30,9 +30,9 @@ pub(crate) fn run() -> Result<()> {
         .context("clang does not compile the programs; it takes: apt-get install clang llvm libbpf-dev")?;
     process::run(Command::new("llvm-strip").current_dir(folder).args(["-g", OBJECT]))
         .context("llvm-strip fails; it takes: apt-get install llvm")?;
-    let hash = process::output(Command::new("sha256sum").current_dir(folder).arg(SOURCE))?;
-    let hash = String::from_utf8_lossy(&hash).split_whitespace().next().unwrap_or_default().to_owned();
-    fs::write(folder.join(format!("{OBJECT}.source")), format!("{hash}\n"))?;
+    let mut hash = Command::new("sh");
+    hash.current_dir(folder).args(["-c", "LC_ALL=C; export LC_ALL; sha256sum *.c *.h"]);
+    fs::write(folder.join(format!("{OBJECT}.source")), process::output(&mut hash)?)?;
     println!("built {FOLDER}/{OBJECT}; commit it with its source and {OBJECT}.source");
     Ok(())
 }

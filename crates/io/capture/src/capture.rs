@@ -1,19 +1,20 @@
 //! The whole of it: links with tables and marks, the programs or rules that mark, and what happens when a link dies.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
+use std::net::{SocketAddrV4, SocketAddrV6};
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bondwire_netctl::{Change, Changes, Family, Link, NetError, Route, forget_marked};
+use bondwire_netctl::{Change, Changes, forget_marked};
 
 use crate::compile::compile;
 use crate::error::CaptureError;
 use crate::event::Event;
 use crate::hook::Hook;
+use crate::links::{Known, refresh_link, settings, specific};
 use crate::nft::{self, Chosen};
-use crate::plan::{LinkName, MAX_LINKS, Plan, Slot, mapped, mapped_length, mark_of};
+use crate::plan::{LinkName, LinkPlan, MAX_LINKS, Plan, Slot, mark_of};
 use crate::support::{Support, Way};
 
 /// The changes of the network, shared with others in this process that make some.
@@ -56,27 +57,6 @@ impl Config {
     }
 }
 
-/// A link as it is now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Known {
-    pub(crate) name: String,
-    /// Its table, once it was there.
-    pub(crate) table: Option<u32>,
-    /// Its address, if IPv4 leads to the internet over it.
-    pub(crate) v4: Option<Ipv4Addr>,
-    /// Its address, if IPv6 does.
-    pub(crate) v6: Option<Ipv6Addr>,
-}
-
-impl Known {
-    pub(crate) const fn has(&self, family: Family) -> bool {
-        match family {
-            Family::V4 => self.v4.is_some(),
-            Family::V6 => self.v6.is_some(),
-        }
-    }
-}
-
 /// Captured sockets. See the crate's first page.
 pub struct Capture {
     changes: SharedChanges,
@@ -86,7 +66,8 @@ pub struct Capture {
     links: BTreeMap<Slot, Known>,
     moved: BTreeMap<Slot, Slot>,
     plan: Plan,
-    elements: String,
+    /// What stands in the table's maps: the plan that it came from, and the commands.
+    spread: Option<(Vec<LinkPlan>, String)>,
 }
 
 impl Capture {
@@ -107,8 +88,7 @@ impl Capture {
             return Err(CaptureError::NoSuchSlot { slot: link.slot });
         }
         let (way, hook) = begin(&config)?;
-        let none = |name: &str| Known { name: name.to_owned(), table: None, v4: None, v6: None };
-        let links = config.links.iter().map(|link| (link.slot, none(&link.name))).collect();
+        let links = config.links.iter().map(|link| (link.slot, Known::absent(&link.name))).collect();
         let mut capture = Self {
             changes,
             config,
@@ -117,7 +97,7 @@ impl Capture {
             links,
             moved: BTreeMap::new(),
             plan: Plan::default(),
-            elements: String::new(),
+            spread: None,
         };
         capture.refresh()?;
         Ok(capture)
@@ -176,8 +156,7 @@ impl Capture {
         if self.links.get(&link.slot).is_some_and(|known| known.name != link.name) {
             self.remove_link(link.slot)?;
         }
-        let none = Known { name: link.name, table: None, v4: None, v6: None };
-        self.links.entry(link.slot).or_insert(none);
+        self.links.entry(link.slot).or_insert_with(|| Known::absent(&link.name));
         self.refresh()
     }
 
@@ -278,22 +257,23 @@ impl Capture {
         let local = self.config.local && self.way == Way::Nftables;
         let chosen = Chosen { lan: &self.config.lan, local };
         let body = nft::structure(&self.plan, &self.links, chosen);
-        let elements = if local || !chosen.lan.is_empty() {
-            nft::elements(&self.plan, &self.links)
-        } else {
-            String::new()
-        };
         let mut changes = lock(&self.changes);
         let table = Change::NftTable { name: nft::TABLE.to_owned(), body };
         let replaced = !changes.group(NFT_GROUP).any(|standing| *standing == table);
         if replaced {
             changes.sync(NFT_GROUP, &[table])?;
         }
-        if (replaced || elements != self.elements) && !elements.is_empty() {
-            changes.nft_commands("spread flows over the links", &elements)?;
+        if local || !chosen.lan.is_empty() {
+            let elements = nft::elements(&self.plan, &self.links);
+            let stands = self.spread.as_ref().is_some_and(|(links, standing)| {
+                *standing == elements || nft::is_near(links, &self.plan.links, standing, &elements)
+            });
+            if replaced || !stands {
+                changes.nft_commands("spread flows over the links", &elements)?;
+                self.spread = Some((self.plan.links.clone(), elements));
+            }
         }
         drop(changes);
-        self.elements = elements;
         if let Some(hook) = &mut self.hook {
             hook.apply(compile(&self.plan, &self.links))?;
         }
@@ -347,47 +327,3 @@ fn begin(config: &Config) -> Result<(Way, Option<Hook>), CaptureError> {
 fn lock(changes: &SharedChanges) -> MutexGuard<'_, Changes> {
     changes.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// Routes and marks a link as it is now.
-fn refresh_link(changes: &mut Changes, slot: Slot, known: &mut Known) -> Result<(), CaptureError> {
-    let link = match changes.netlink().link(&known.name) {
-        Ok(link) => Some(link),
-        Err(NetError::NoSuchLink { .. }) => None,
-        Err(error) => return Err(error.into()),
-    };
-    let table = match &link {
-        Some(link) => Some(changes.route_link(&link.name)?),
-        None => known.table,
-    };
-    if let Some(table) = table {
-        changes.mark_link(mark_of(slot), table)?;
-    }
-    let usable = link.as_ref().filter(|link| link.is_up && link.has_carrier);
-    known.v4 = usable.filter(|link| link.gateway4.is_some()).and_then(Link::v4);
-    known.v6 = usable.filter(|link| link.gateway6.is_some()).and_then(Link::v6);
-    known.table = table;
-    Ok(())
-}
-
-/// Kernel settings: where the reverse path is checked, the check has to follow marks, since it is by them that packets left. A LAN's packets are forwarded.
-fn settings(links: &BTreeMap<Slot, Known>, lan: &[String]) -> Vec<(String, &'static str)> {
-    let mut settings: Vec<(String, &'static str)> =
-        links.values().map(|known| (format!("net/ipv4/conf/{}/src_valid_mark", known.name), "1")).collect();
-    if !lan.is_empty() {
-        settings.push(("net/ipv4/ip_forward".to_owned(), "1"));
-    }
-    settings
-}
-
-/// The destinations that the main table sends somewhere itself.
-fn specific(routes: &[Route]) -> BTreeSet<(u32, [u8; 16])> {
-    routes
-        .iter()
-        .filter(|route| route.table == Route::MAIN && !route.to.is_default())
-        .map(|route| (mapped_length(route.to), mapped(route.to.network().address)))
-        .take(MAX_ROUTES)
-        .collect()
-}
-
-/// As many as the programs' map has room for.
-const MAX_ROUTES: usize = 16_384;

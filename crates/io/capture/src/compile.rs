@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::capture::Known;
 use crate::layout::{
     self, LINK_ALIVE, LINK_V4, LINK_V6, NO_LINK, PORT_INTERACTIVE_TCP, PORT_INTERACTIVE_UDP, PORT_STICKY,
 };
+use crate::links::Known;
 use crate::plan::{Action, MAX_LINKS, Plan, Protocol, Rule, Slot, mapped, mapped_length, mark_of};
 
 /// A prefix rule: the prefix's length and bytes, and what stands there.

@@ -1,6 +1,6 @@
 //! The programs of the cgroup: loaded, attached, fed and listened to.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -35,7 +35,7 @@ pub(crate) struct Hook {
     current: u32,
     epoch: u32,
     /// What stands in `prefixes` for each of the two plans.
-    standing: [BTreeSet<(u32, [u8; 16])>; 2],
+    standing: [BTreeMap<(u32, [u8; 16]), PrefixRule>; 2],
     /// What stands in `ports`.
     standing_ports: [BTreeSet<u16>; 2],
     known_routes: BTreeSet<(u32, [u8; 16])>,
@@ -82,20 +82,23 @@ impl Hook {
         self.epoch = self.epoch.wrapping_add(1);
         plan.epoch = self.epoch;
         let write = |error: MapError| CaptureError::kernel("write a map", &error);
-        let wanted: BTreeSet<(u32, [u8; 16])> = prefixes.iter().map(|(place, _)| *place).collect();
+        let wanted: BTreeMap<(u32, [u8; 16]), PrefixRule> = prefixes.into_iter().collect();
         let standing = &mut self.standing[next as usize];
-        for (length, to) in standing.difference(&wanted) {
+        for (length, to) in standing.keys().filter(|place| !wanted.contains_key(place)) {
             let key = Key::new(PLAN_BITS + length, PrefixKey { slot: next, to: *to });
-            self.prefixes.remove(&key).map_err(write)?;
+            // One that is not there, after an error of an earlier turn, is as good.
+            let _ = self.prefixes.remove(&key);
         }
-        for ((length, to), rule) in &prefixes {
+        // Thousands of rules stay the same while weights change.
+        let new = wanted.iter().filter(|(place, rule)| standing.get(place) != Some(rule));
+        for ((length, to), rule) in new {
             let key = Key::new(PLAN_BITS + length, PrefixKey { slot: next, to: *to });
             self.prefixes.insert(&key, rule, 0).map_err(write)?;
         }
         *standing = wanted;
         let standing = &mut self.standing_ports[next as usize];
         for port in standing.iter().filter(|port| !ports.contains_key(port)) {
-            self.ports.remove(&PortKey { slot: next, port: *port, unused: 0 }).map_err(write)?;
+            let _ = self.ports.remove(&PortKey { slot: next, port: *port, unused: 0 });
         }
         for (port, says) in &ports {
             self.ports.insert(PortKey { slot: next, port: *port, unused: 0 }, says, 0).map_err(write)?;
@@ -111,7 +114,7 @@ impl Hook {
     pub(crate) fn set_routes(&mut self, wanted: BTreeSet<(u32, [u8; 16])>) -> Result<(), CaptureError> {
         let write = |error: MapError| CaptureError::kernel("write a map", &error);
         for (length, to) in self.known_routes.difference(&wanted) {
-            self.routes.remove(&Key::new(*length, *to)).map_err(write)?;
+            let _ = self.routes.remove(&Key::new(*length, *to));
         }
         for (length, to) in wanted.difference(&self.known_routes) {
             self.routes.insert(&Key::new(*length, *to), 1, 0).map_err(write)?;

@@ -12,7 +12,7 @@
 //!
 //! **Left alone**: other network namespaces; loopback, link-local, multicast and broadcast destinations; destinations for which the main
 //! table has a route that is more specific than a default; sockets that are bound to an address or an interface, or that
-//! carry a mark; UDP servers (sockets that received before they sent); this process itself.
+//! carry a mark; UDP servers (sockets that received before they sent); UDP sockets that only send and were open before; this process itself.
 //!
 //! **Bounds.** 16 links, 128 rules with ports, protocols, users or commands, 16,384 rules that are a prefix alone, 128 sticky ports, 512 interactive
 //! ones, 16,384 sites (the least recently used goes first), 16,384 routes, 1 MiB of events (about 8,700; what does not fit is
@@ -28,6 +28,7 @@ mod event;
 mod hook;
 #[allow(unsafe_code, reason = "the kernel's maps take plain memory")]
 mod layout;
+mod links;
 mod nft;
 mod plan;
 mod socket;

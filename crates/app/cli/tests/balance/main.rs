@@ -1,6 +1,7 @@
 //! `bondwire balance` on a private internet with real clients. The web host sees which link each connection came over.
 #![forbid(unsafe_code)]
 
+mod browser;
 mod proxy;
 mod quic;
 #[path = "../support/mod.rs"]

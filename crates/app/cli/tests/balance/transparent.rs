@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::support::{MEGABYTE, Process, in_lab, ms, seconds, until};
 use crate::web::echo_addresses;
-use crate::world::{HTTP, STICKY, World};
+use crate::world::{HTTP, STICKY, Steadiness, World};
 
 const ECHO: u16 = 7777;
 
@@ -120,6 +120,7 @@ fn a_silent_link_costs_new_sockets_little() {
         until("both links carry some", seconds(10), || world.shares().iter().sum::<usize>() == 4);
         let on_dead = world.shares()[0];
         assert_eq!(on_dead, 2);
+        let steadiness = Steadiness::watch();
         world.lab.silence("line0").expect("a link");
         let died = Instant::now();
         let mut slow = Vec::new();
@@ -133,7 +134,7 @@ fn a_silent_link_costs_new_sockets_little() {
             if took > ms(400) {
                 slow.push((at, took, ended.code));
             }
-            assert!(took <= ms(1_200), "{at:?} after the death it took {took:?}");
+            assert!(took <= ms(1_200) || !steadiness.is_steady(), "{at:?} after the death it took {took:?}");
         }
         println!("slow ones: {slow:?}");
         let over = transfers.iter_mut().map(Process::is_running).filter(|runs| !runs).count();
@@ -161,10 +162,11 @@ fn an_idle_link_that_dies_is_found_by_probes() {
         world.wait_state("line1", &["active"], seconds(5));
         let settled = Instant::now();
         until("targets have answered", seconds(5), || settled.elapsed() > seconds(2));
+        let steadiness = Steadiness::watch();
         world.lab.silence("line1").expect("a link");
         let took = world.wait_state("line1", &["down"], seconds(6));
         println!("found after {took:?}");
-        assert!(took <= ms(3_500), "{took:?}");
+        assert!(took <= ms(3_500) || !steadiness.is_steady(), "{took:?}");
         world.lab.restore("line1").expect("a link");
         println!("back after {:?}", world.wait_state("line1", &["active"], seconds(8)));
     });
@@ -204,11 +206,13 @@ fn names_are_asked_over_the_links() {
         // The program asks somebody who is not there; the forwarder asks the links' resolvers.
         let ask = || crate::web::ask_name(world.lab.client(), "203.0.113.200:53", "www.example.org");
         assert_eq!(ask(), Some(web));
+        let steadiness = Steadiness::watch();
         world.lab.silence("line0").expect("a link");
         for _ in 0..6 {
             let start = Instant::now();
             assert_eq!(ask(), Some(web));
-            assert!(start.elapsed() < ms(1_500), "{:?}", start.elapsed());
+            let took = start.elapsed();
+            assert!(took < ms(1_500) || !steadiness.is_steady(), "{took:?}");
         }
     });
 }

@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 use std::process::Command;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bondwire_netns::{Lab, LabOptions};
 use bondwire_scenario::Scenario;
@@ -138,5 +140,45 @@ impl World {
             let status = self.side.status();
             status.links.iter().any(|status| status.name == link && states.contains(&status.state.as_str()))
         })
+    }
+}
+
+/// Whether this machine lets the tests' programs run when they want to: a promise in milliseconds cannot be tested where they wait for
+/// a processor.
+pub(crate) struct Steadiness {
+    worst_us: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Steadiness {
+    /// Looks from now on.
+    pub(crate) fn watch() -> Self {
+        let (worst_us, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let (worst, stopped) = (Arc::clone(&worst_us), Arc::clone(&stop));
+        std::thread::spawn(move || {
+            const STEP: Duration = Duration::from_millis(5);
+            while !stopped.load(Ordering::Relaxed) {
+                let start = Instant::now();
+                std::thread::sleep(STEP);
+                let late = start.elapsed().saturating_sub(STEP).as_micros();
+                worst.fetch_max(u64::try_from(late).unwrap_or(u64::MAX), Ordering::Relaxed);
+            }
+        });
+        Self { worst_us, stop }
+    }
+
+    /// Whether nothing had to wait for more than 50 ms since the last question; says so if not.
+    pub(crate) fn is_steady(&self) -> bool {
+        let worst = self.worst_us.swap(0, Ordering::Relaxed);
+        if worst > 50_000 {
+            println!("this machine made programs wait for {} ms: times of this moment mean little", worst / 1000);
+        }
+        worst <= 50_000
+    }
+}
+
+impl Drop for Steadiness {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
     }
 }

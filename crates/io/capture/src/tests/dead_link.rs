@@ -67,11 +67,13 @@ fn an_unanswered_connect_and_a_udp_flow_move() {
         assert_eq!(capture.moved_to(0), Some(1));
         assert_eq!(ask_again(&flow), "10.1.1.2");
         let after = moved.elapsed();
+        println!("the UDP flow is back {after:?} after the move began");
         assert!(after < MOVED_WITHIN, "the UDP flow was back after {after:?}");
         assert_eq!(udp_sent(&loose, HOST, 80), "10.1.1.2");
         let (seen, when, mut stream) = connecting.join().unwrap();
         assert_eq!(seen, "10.1.1.2");
         let after = when.duration_since(moved);
+        println!("the connect is through {after:?} after the move began, and was noticed after {noticed:?}");
         assert!(after < MOVED_WITHIN, "the connect was through after {after:?}");
         assert_eq!(share(4, || tcp(HOST, 80)), 0);
 

@@ -134,10 +134,11 @@ impl Lab {
         for port in [53, 80, 443] {
             for any in ["0.0.0.0", HOST6] {
                 // A wildcard socket would answer from another address than it was asked at.
-                let sites: Vec<IpAddr> = match any {
+                let mut sites: Vec<IpAddr> = match any {
                     HOST6 => vec![HOST6.parse().unwrap()],
                     _ => (1..=20).map(|site| format!("203.0.113.{site}").parse().unwrap()).collect(),
                 };
+                sites.extend((any != HOST6).then(|| IpAddr::from([10, 1, 0, 1])));
                 for site in sites {
                     let socket = self.router.run(move || UdpSocket::bind((site, port)).unwrap());
                     thread::spawn(move || {

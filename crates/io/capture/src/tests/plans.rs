@@ -54,6 +54,17 @@ fn a_prefix_that_an_earlier_one_covers_says_nothing() {
 }
 
 #[test]
+fn commands_are_cut_as_the_kernel_cuts_them() {
+    let any =
+        Rule { to: None, ports: None, protocol: None, uid: None, command: None, action: Action::Bypass };
+    let rules = vec![Rule { command: Some("a-very-long-program".to_owned()), ..any.clone() }, any];
+    let compiled = compile(&Plan { rules, ..Plan::default() }, &BTreeMap::new());
+    assert_eq!(&compiled.plan.rules[0].comm, b"a-very-long-pro\0");
+    assert_eq!(compiled.plan.rules[0].comm_mask, u32::MAX);
+    assert_eq!((compiled.plan.rules[1].comm, compiled.plan.rules[1].comm_mask), ([0; 16], 0));
+}
+
+#[test]
 fn plans_beyond_the_bounds_are_refused() {
     let rule = Rule {
         to: None,

@@ -45,6 +45,22 @@ fn a_socket_that_only_sends_keeps_its_link() {
 }
 
 #[test]
+fn a_socket_that_is_older_stays_where_it_is() {
+    with_ebpf("tests::spread::a_socket_that_is_older_stays_where_it_is", |_| {
+        let older = udp_socket(HOST);
+        assert_eq!(udp_sent(&older, HOST, 80), "10.1.0.2");
+        let mut capture = capture(Way::Ebpf);
+        capture.apply(&plan([0, 1_000])).unwrap();
+        assert_eq!(udp_sent(&older, HOST, 80), "10.1.0.2");
+        assert_eq!(udp_sent(&udp_socket(HOST), HOST, 80), "10.1.1.2");
+        // Receiving first makes a server only of what never sent, be it to a neighbour.
+        let talker = udp_socket(HOST);
+        assert_eq!(udp_sent(&talker, "10.1.0.1", 80), "10.1.0.2");
+        assert_eq!(udp_sent(&talker, HOST, 80), "10.1.1.2");
+    });
+}
+
+#[test]
 fn port_443_sticks_to_one_link_for_each_address() {
     with_ebpf("tests::spread::port_443_sticks_to_one_link_for_each_address", |_| {
         let mut capture = capture(Way::Ebpf);

@@ -19,6 +19,13 @@ fn local_sockets_are_spread_by_nftables() {
         // Turns go on where they were when weights change, and nothing else does.
         capture.apply(&plan([500, 500])).unwrap();
         assert_eq!(share(10, || udp_connected(HOST, 80)), 5);
+        let turns = || run("nft list map inet bondwire_balance bulk4");
+        let before = turns();
+        capture.apply(&plan([510, 490])).unwrap();
+        assert_eq!(turns(), before, "a little is not worth a run of nft");
+        capture.apply(&plan([600, 400])).unwrap();
+        assert_ne!(turns(), before);
+        capture.apply(&plan([500, 500])).unwrap();
         let first = tcp("203.0.113.7", 443);
         assert_eq!(share(4, || tcp("203.0.113.7", 443)), if first == "10.1.0.2" { 4 } else { 0 });
         capture.apply(&dead_plan()).unwrap();
