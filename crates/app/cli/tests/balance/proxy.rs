@@ -94,7 +94,11 @@ fn a_silent_link_is_not_seen_by_applications() {
             let start = Instant::now();
             assert_eq!(world.curl(&["--proxy", SOCKS, &url]), 1000);
             let took = start.elapsed();
-            assert!(took < ms(1_200) || !steadiness.is_steady(), "{:?} after the death: {took:?}", died.elapsed());
+            assert!(
+                took < ms(1_200) || !steadiness.is_steady(),
+                "{:?} after the death: {took:?}",
+                died.elapsed()
+            );
         }
         world.wait_state("line0", &["down"], seconds(3));
         world.web.forget();

@@ -171,7 +171,10 @@ impl Steadiness {
     pub(crate) fn is_steady(&self) -> bool {
         let worst = self.worst_us.swap(0, Ordering::Relaxed);
         if worst > 50_000 {
-            println!("this machine made programs wait for {} ms: times of this moment mean little", worst / 1000);
+            println!(
+                "this machine made programs wait for {} ms: times of this moment mean little",
+                worst / 1000
+            );
         }
         worst <= 50_000
     }

@@ -90,9 +90,9 @@ impl Captured {
         self.slots.link(self.capture.moved_to(slot).unwrap_or(slot))
     }
 
-    /// The mark of a link.
+    /// The mark of a link, be it gone or not.
     pub(super) fn mark(&self, link: LinkId) -> Option<u32> {
-        self.slots.of(link).map(mark_of)
+        self.slots.last(link).map(mark_of)
     }
 
     /// A link is there, or is different from before.

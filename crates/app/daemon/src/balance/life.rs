@@ -467,7 +467,6 @@ impl Life {
         tracing::warn!("{why}");
         let id = LinkId(link.index);
         self.desk.set_route(id, None);
-        self.evict(id);
         self.policy.with(|balancer, now| balancer.remove_link(id, now));
         self.plan_changed = true;
         if let Some(captured) = &mut self.captured {

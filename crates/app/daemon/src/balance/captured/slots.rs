@@ -12,8 +12,9 @@ pub(super) struct Slots {
 #[derive(Clone, Debug)]
 struct Held {
     name: String,
-    /// None while the link is gone.
-    link: Option<LinkId>,
+    /// The link that has it, or had it last.
+    link: LinkId,
+    is_there: bool,
 }
 
 impl Slots {
@@ -25,9 +26,9 @@ impl Slots {
             .position(|slot| slot.as_ref().is_some_and(|held| held.name == name))
             .or_else(|| self.slots.iter().position(Option::is_none))
             .or_else(|| {
-                self.slots.iter().position(|slot| slot.as_ref().is_some_and(|held| held.link.is_none()))
+                self.slots.iter().position(|slot| slot.as_ref().is_some_and(|held| !held.is_there))
             })?;
-        self.slots[at] = Some(Held { name: name.to_owned(), link: Some(link) });
+        self.slots[at] = Some(Held { name: name.to_owned(), link, is_there: true });
         Slot::try_from(at).ok()
     }
 
@@ -35,7 +36,7 @@ impl Slots {
     pub(super) fn free(&mut self, link: LinkId) -> Option<Slot> {
         let slot = self.of(link)?;
         if let Some(Some(held)) = self.slots.get_mut(usize::from(slot)) {
-            held.link = None;
+            held.is_there = false;
         }
         Some(slot)
     }
@@ -47,7 +48,13 @@ impl Slots {
 
     /// The link in a slot.
     pub(super) fn link(&self, slot: Slot) -> Option<LinkId> {
-        self.slots.get(usize::from(slot))?.as_ref()?.link
+        self.slots.get(usize::from(slot))?.as_ref().filter(|held| held.is_there).map(|held| held.link)
+    }
+
+    /// The slot that a link has, or had last if it is gone.
+    pub(super) fn last(&self, link: LinkId) -> Option<Slot> {
+        let at = self.slots.iter().position(|slot| slot.as_ref().is_some_and(|held| held.link == link))?;
+        Slot::try_from(at).ok()
     }
 
     /// All slots that have, or had, a link.
@@ -59,7 +66,9 @@ impl Slots {
     /// All slots that have a link.
     pub(super) fn all(&self) -> impl Iterator<Item = (Slot, LinkId)> {
         let held = self.slots.iter().enumerate();
-        held.filter_map(|(at, slot)| Some((Slot::try_from(at).ok()?, slot.as_ref()?.link?)))
+        held.filter_map(|(at, slot)| {
+            Some((Slot::try_from(at).ok()?, slot.as_ref().filter(|held| held.is_there)?.link))
+        })
     }
 }
 
@@ -73,7 +82,7 @@ mod tests {
         assert_eq!(slots.take(LinkId(7), "wan0"), Some(0));
         assert_eq!(slots.take(LinkId(9), "wan1"), Some(1));
         assert_eq!(slots.free(LinkId(7)), Some(0));
-        assert_eq!((slots.of(LinkId(7)), slots.link(0)), (None, None));
+        assert_eq!((slots.of(LinkId(7)), slots.link(0), slots.last(LinkId(7))), (None, None, Some(0)));
         assert_eq!(slots.take(LinkId(8), "usb0"), Some(2));
         assert_eq!(slots.take(LinkId(12), "wan0"), Some(0));
         assert_eq!(slots.link(0), Some(LinkId(12)));
