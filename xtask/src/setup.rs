@@ -40,7 +40,9 @@ pub(crate) fn run() -> Result<()> {
 
 fn programs() -> Result<()> {
     for (program, package) in OPTIONAL.iter().filter(|(program, _)| !is_installed(program)) {
-        eprintln!("without {program} one test is passed over: apt-get install -y --no-install-recommends {package}");
+        eprintln!(
+            "without {program} one test is passed over: apt-get install -y --no-install-recommends {package}"
+        );
     }
     let packages = missing_packages();
     if packages.is_empty() {

@@ -38,7 +38,10 @@ const TABLE: &[(&str, &[&str])] = &[
     ("api", &["units"]),
     (
         "daemon",
-        &["units", "packet", "wire", "crypto", "path", "bond", "balance", "udp", "tun", "netctl", "sockets", "capture", "engine", "proxy", "api"],
+        &[
+            "units", "packet", "wire", "crypto", "path", "bond", "balance", "udp", "tun", "netctl",
+            "sockets", "capture", "engine", "proxy", "api",
+        ],
     ),
     // The command line starts a daemon in its own process, and reaches a running one through `api` alone.
     ("cli", &["units", "wire", "crypto", "netctl", "api", "daemon", "netns", "scenario"]),

@@ -14,7 +14,7 @@
 //! Bounds: [`Limits`] has them all. An idle connection holds two sockets and about 2 KiB, no buffer and no pipe; one whose
 //! receiver is slow holds 16 KiB or one pipe for each direction.
 //!
-//! No privilege is needed: sockets are tied to links by `SO_BINDTODEVICE` (Linux 5.7) and source address. See docs/balance-proxy.md.
+//! No privilege is needed: sockets are tied to links by `SO_BINDTODEVICE` (Linux 5.7) and source address. See docs/balance.md.
 #![forbid(unsafe_code)]
 
 mod buffered;

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod browser;
+mod lan;
 mod proxy;
 mod quic;
 #[path = "../support/mod.rs"]

@@ -155,6 +155,23 @@ fn a_silent_link_costs_new_sockets_little() {
 }
 
 #[test]
+fn sockets_of_a_dead_link_can_be_kept() {
+    in_lab("transparent::sockets_of_a_dead_link_can_be_kept", || {
+        let mut world = World::twin();
+        world.balance(&["--transparent", "--keep-sockets"]);
+        let url = world.url(HTTP, 20 * MEGABYTE);
+        let transfers: Vec<Process> = (0..2).map(|_| world.start_curl(&[&url])).collect();
+        until("both run", seconds(10), || world.shares().iter().sum::<usize>() == 2);
+        world.lab.silence("line0").expect("a link");
+        world.wait_state("line0", &["down"], seconds(6));
+        world.lab.restore("line0").expect("a link");
+        for mut transfer in transfers {
+            transfer.wait_end(seconds(40)).assert_done();
+        }
+    });
+}
+
+#[test]
 fn an_idle_link_that_dies_is_found_by_probes() {
     in_lab("transparent::an_idle_link_that_dies_is_found_by_probes", || {
         let mut world = World::twin();
