@@ -1,7 +1,6 @@
 //! The local load balancer: `[balance]` in `client.toml`.
 
 use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bondwire_balance::{
@@ -275,7 +274,7 @@ impl TryFrom<RawRule> for BalanceRule {
         let prefix = raw.remote.as_deref().map(network).transpose()?;
         let when = Match {
             prefix: prefix.map(|(address, length)| Prefix { address, length }),
-            ports: raw.port.map(ports).transpose()?.map(RangeInclusive::from),
+            ports: raw.port.map(ports).transpose()?,
             transport: raw.protocol.as_deref().map(transport_of).transpose()?,
             process: raw.process.map(|name| comm(&name)),
             uid: raw.uid,
