@@ -1,6 +1,7 @@
 //! Which link sockets leave by, in the eBPF way.
 
 use std::net::{TcpStream, UdpSocket};
+use std::thread;
 
 use super::lab::{
     HOST, HOST6, PATIENCE, address, capture, config, plan, run, share, tcp, udp_connected, udp_sent,
@@ -26,6 +27,35 @@ fn sockets_are_spread_by_weight_each_with_its_links_address() {
         }
         capture.detach().unwrap();
         assert_eq!(share(4, || tcp(HOST, 80)), 4);
+    });
+}
+
+#[test]
+fn shares_are_exact_while_many_connect_and_plans_change() {
+    with_ebpf("tests::spread::shares_are_exact_while_many_connect_and_plans_change", |_| {
+        let mut capture = capture(Way::Ebpf);
+        let first = plan([700, 300]);
+        capture.apply(&first).unwrap();
+        let threads: Vec<_> =
+            (0..4).map(|_| thread::spawn(|| share(250, || udp_connected(HOST, 80)))).collect();
+        let mut changes = 0;
+        while !threads.iter().all(thread::JoinHandle::is_finished) {
+            changes += 1;
+            let rules = vec![Rule::to("192.0.2.0/24".parse().unwrap(), Action::Bypass); changes % 3];
+            capture
+                .apply(&Plan {
+                    rules,
+                    sticky_ports: vec![443, 1_000 + (changes % 100) as u16],
+                    ..first.clone()
+                })
+                .unwrap();
+            while capture.poll_event().is_some() {}
+            thread::yield_now();
+        }
+        let by_wan0: usize = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+        // Four sockets may be on their way to a link while the next ones choose.
+        assert!(by_wan0.abs_diff(700) <= 4, "{by_wan0} of 1,000 by the link of weight 700");
+        assert!(changes > 0);
     });
 }
 
@@ -183,7 +213,7 @@ fn what_is_not_ours_is_left_alone() {
         while capture.poll_event().is_some() {}
         let stream = lab
             .router
-            .run(|| std::thread::spawn(|| TcpStream::connect(("203.0.113.1", 80)).unwrap()).join().unwrap());
+            .run(|| thread::spawn(|| TcpStream::connect(("203.0.113.1", 80)).unwrap()).join().unwrap());
         drop(stream);
         assert_eq!(capture.poll_event(), None);
     });
