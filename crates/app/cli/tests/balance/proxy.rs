@@ -78,6 +78,30 @@ fn rules_and_a_password_are_kept_to() {
 }
 
 #[test]
+fn priorities_are_kept_to_and_change_at_once() {
+    in_lab("proxy::priorities_are_kept_to_and_change_at_once", || {
+        let mut world = World::twin();
+        world.balance(&["--proxy", PROXY]);
+        let url = world.url(HTTP, 1000);
+        world.side.call(&["links", "set", "line0", "priority", "backup"]).assert_done();
+        world.wait_state("line0", &["standby"], seconds(3));
+        for _ in 0..6 {
+            world.curl(&["--proxy", SOCKS, &url]);
+        }
+        assert_eq!(world.shares(), [0, 6]);
+        let links = world.side.control().links().expect("it runs").links;
+        assert_eq!((links[0].status.priority.as_str(), links[0].status.share), ("backup", Some(0.0)));
+        let mode = world.side.call(&["mode", "speed"]);
+        mode.assert_failed(2, &["not changed", "without a server", "bondwire up"]);
+        world.lab.silence("line1").expect("a link");
+        world.wait_state("line1", &["down"], seconds(6));
+        world.web.forget();
+        assert_eq!(world.curl(&["--proxy", SOCKS, &url]), 1000);
+        assert_eq!(world.shares(), [1, 0]);
+    });
+}
+
+#[test]
 fn a_silent_link_is_not_seen_by_applications() {
     in_lab("proxy::a_silent_link_is_not_seen_by_applications", || {
         let mut world = World::twin();
