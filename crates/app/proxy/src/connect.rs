@@ -20,7 +20,7 @@ use crate::error::ConnectError;
 use crate::lease::Lease;
 use crate::outbound;
 use crate::race::{Race, Step};
-use crate::worker::Worker;
+use crate::worker::{Connecting, Worker};
 
 /// The time after which the next address of a name is tried too (RFC 8305, 5).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
@@ -144,6 +144,7 @@ impl Contest<'_> {
 /// # Errors
 /// What to tell the client.
 pub(crate) async fn connect(worker: &Rc<Worker>, target: &Target) -> Result<Upstream, ConnectError> {
+    let _connecting = Connecting::new(worker);
     let director = &worker.shared.director;
     let placement = director.open(&target.request(Transport::Tcp))?;
     let socket = placement.socket;

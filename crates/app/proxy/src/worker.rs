@@ -126,6 +126,8 @@ pub(crate) struct Worker {
     /// One buffer for all reads of this thread; borrowed only between two awaits, so idle sockets hold none.
     pub(crate) scratch: RefCell<Box<[u8]>>,
     pub(crate) associations: Cell<usize>,
+    /// Clients that are being connected.
+    pub(crate) connecting: Cell<usize>,
     /// Clients that could not be taken.
     failures: Cell<u32>,
 }
@@ -140,6 +142,7 @@ impl Worker {
             pipes: RefCell::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into()),
             associations: Cell::new(0),
+            connecting: Cell::new(0),
             failures: Cell::new(0),
             shared,
         })
@@ -265,6 +268,22 @@ impl Presence {
 impl Drop for Presence {
     fn drop(&mut self) {
         self.worker.inbox().clients.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A client that is being connected, counted as such until it is dropped.
+pub(crate) struct Connecting<'a>(&'a Worker);
+
+impl<'a> Connecting<'a> {
+    pub(crate) fn new(worker: &'a Worker) -> Self {
+        worker.connecting.set(worker.connecting.get() + 1);
+        Self(worker)
+    }
+}
+
+impl Drop for Connecting<'_> {
+    fn drop(&mut self) {
+        self.0.connecting.set(self.0.connecting.get() - 1);
     }
 }
 

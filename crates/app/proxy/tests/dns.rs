@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bondwire_proxy::dns::ForwarderHandle;
-use bondwire_proxy::{Config, Failure, Forwarder};
+use bondwire_proxy::{Config, Failure, Forwarder, Route};
 use bondwire_units::LinkId;
 use common::dns::{Resolver, answer, deaf, knows, query, resolver};
 use common::{Double, LONG, Told, patient, source};
@@ -121,6 +121,15 @@ fn a_resolver_that_fails_is_passed_over_at_once() {
     let good = knows(SITE);
     let director = Double::new(&[0, 1]);
     let forwarder = start(director.resolver(0, failing.address).resolver(1, good.address));
+    let asked = query(1, "site.example", 1);
+    assert_eq!(forwarder.ask(&asked), answer(&asked, &[SITE], 300));
+}
+
+#[test]
+fn a_resolver_on_this_machine_is_behind_no_interface() {
+    let here = knows(SITE);
+    let route = Route { interface: Some("gone0".into()), resolvers: vec![here.address], ..Route::default() };
+    let forwarder = start(Double::new(&[0]).route(0, route));
     let asked = query(1, "site.example", 1);
     assert_eq!(forwarder.ask(&asked), answer(&asked, &[SITE], 300));
 }

@@ -1,8 +1,9 @@
 //! One query over one link.
 //!
 //! Each query has its own socket, so its source port is the kernel's random choice, and a random id; the socket is
-//! connected, so that only the resolver's address is heard (RFC 5452). A link's resolvers are tried in order, the next one when the one before was
-//! silent for a while or failed. Over TCP messages carry their length in front (RFC 1035, 4.2.2).
+//! connected, so that only the resolver's address is heard (RFC 5452). A link's resolvers are tried in order, the next one
+//! when the one before was silent for a while or failed. A resolver on this machine is asked without a link: it is behind no
+//! interface, and finds its own way. Over TCP messages carry their length in front (RFC 1035, 4.2.2).
 
 use std::io;
 use std::net::SocketAddr;
@@ -77,6 +78,9 @@ pub(crate) async fn ask(
 }
 
 async fn ask_one(question: Question<'_>, route: &Route, server: SocketAddr) -> Result<Answer, Failure> {
+    let unbound = Route::default();
+    let here = server.ip().is_loopback() && route.interface.is_some();
+    let route = if here { &unbound } else { route };
     let mut query = question.message.to_vec();
     query[..2].copy_from_slice(&random_id());
     if !question.tcp {

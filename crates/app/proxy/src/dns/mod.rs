@@ -1,7 +1,7 @@
 //! Names, asked over the links.
 //!
 //! Two users: names in proxy requests are looked up on the link that the connection is about to take
-//! (`resolver`), and the [`Forwarder`] answers DNS clients, in the transparent way all of this
+//! (the module `resolver`), and the [`Forwarder`] answers DNS clients, in the transparent way all of this
 //! machine's port 53. Both ask a link's own resolvers through that link, so an answer fits the network that its connection
 //! takes, and nothing is asked over a link that the director does not name.
 

@@ -5,8 +5,9 @@
 //! stays here, and nothing more is read until it has gone: that is the back-pressure. Bounds: [`COPY`] bytes, or one pipe.
 
 use std::cell::Cell;
+use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
@@ -22,10 +23,12 @@ use crate::worker::Worker;
 const COPY: usize = 16 * 1024;
 /// A read that brought as much as this is followed by a splice.
 const BULK: usize = 8 * 1024;
-/// The most that one splice moves.
-const SPLICE: usize = 1 << 20;
-/// Bytes after which other connections have their turn: a tenth of a millisecond at what one processor moves.
-const TURN: u64 = 256 * 1024;
+/// The most that one splice moves: large pieces cost least,
+const SPLICE: usize = 512 * 1024;
+/// and small ones keep nobody waiting, for as long as clients are being connected, which takes several turns each.
+const SPLICE_BESIDE_CONNECTS: usize = 128 * 1024;
+/// Bytes after which other connections have their turn: some 50 µs at what one processor moves.
+const TURN: u64 = 128 * 1024;
 
 /// Which side broke.
 #[derive(Debug)]
@@ -96,8 +99,8 @@ impl Direction {
                 }
             }
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        // Woken after the sockets were looked at, so that every other one that is ready has its turn first.
+        pin!(tokio::task::yield_now()).poll(cx).map(Ok)
     }
 
     fn give_back(&mut self) {
@@ -153,7 +156,8 @@ impl Direction {
     /// Called with an empty pipe only, so that "would block" speaks of the socket and not of the pipe.
     fn poll_splice(&mut self, cx: &mut Context<'_>, from: &TcpStream) -> Poll<io::Result<usize>> {
         let Some(pipe) = &mut self.pipe else { return Poll::Ready(Ok(0)) };
-        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(SPLICE);
+        let piece = if self.worker.connecting.get() == 0 { SPLICE } else { SPLICE_BESIDE_CONNECTS };
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(piece);
         loop {
             ready!(from.poll_read_ready(cx))?;
             let moved = from.try_io(Interest::READABLE, || {

@@ -21,7 +21,7 @@ use crate::buffered::Buffered;
 use crate::client::Outcome;
 use crate::connect::{Target, connect};
 use crate::relay::farewell;
-use crate::worker::Worker;
+use crate::worker::{Connecting, Worker};
 use wire::{Address, Reply};
 
 const CONNECT: u8 = 1;
@@ -37,12 +37,14 @@ pub(crate) async fn serve(
     mut input: Buffered,
     room: bool,
 ) -> io::Result<Outcome> {
+    let connecting = Connecting::new(worker);
     let asked =
         timeout(worker.shared.config.timeouts.request, request(worker, &mut stream, &mut input, room));
     let Some((command, target)) = asked.await?? else {
         farewell(stream).await;
         return Ok(Outcome::Done);
     };
+    drop(connecting);
     match command {
         CONNECT => match connect(worker, &target).await {
             Ok(upstream) => {
