@@ -26,6 +26,7 @@ mod compile;
 mod error;
 mod event;
 mod hook;
+mod kept;
 #[allow(unsafe_code, reason = "the kernel's maps take plain memory")]
 mod layout;
 mod links;
