@@ -26,14 +26,14 @@ const LOOPBACK: &str = "lo";
 /// What is remembered of the links' addresses.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
-    /// The last address that each link had, in each family.
-    last: BTreeMap<(Slot, Family), IpAddr>,
+    /// The addresses that each link had at the last look, in the kernel's order: the first of a family is the one that packets get.
+    last: BTreeMap<Slot, Vec<IpAddr>>,
     /// What is kept, for which link, and until when; the oldest first.
     lost: Vec<(Slot, IpAddr, Instant)>,
 }
 
 impl Kept {
-    /// Compares the links' addresses with what they were. Returns the slots that lost one: their flows are to be looked at anew.
+    /// Compares the links' addresses with what they were. Returns the slots that lost the one that packets got: their flows are to be looked at anew.
     pub(crate) fn refresh(
         &mut self,
         changes: &mut Changes,
@@ -42,26 +42,20 @@ impl Kept {
     ) -> Result<Vec<Slot>, NetError> {
         let links = changes.netlink().links()?;
         let mut losers = Vec::new();
-        self.last.retain(|(slot, _), _| names.contains_key(slot));
+        self.last.retain(|slot, _| names.contains_key(slot));
         self.lost.retain(|(slot, ..)| names.contains_key(slot));
         for (slot, name) in names {
             let link = links.iter().find(|link| link.name == *name);
-            for family in Family::BOTH {
-                let has =
-                    |address: IpAddr| link.is_some_and(|link| addresses(link).any(|own| own == address));
-                let place = (*slot, family);
-                if let Some(before) = self.last.get(&place).copied()
-                    && !has(before)
-                {
-                    self.last.remove(&place);
-                    self.lost.push((*slot, before, now + KEEP));
-                    losers.push(*slot);
-                }
-                let first = link.and_then(|link| link.usable(family).next()).map(|prefix| prefix.address);
-                if let Some(address) = first {
-                    self.last.insert(place, address);
-                }
+            let usable = |family| link.into_iter().flat_map(move |link| link.usable(family));
+            let has: Vec<IpAddr> =
+                Family::BOTH.into_iter().flat_map(usable).map(|prefix| prefix.address).collect();
+            let had = self.last.insert(*slot, has.clone()).unwrap_or_default();
+            let first = |family| had.iter().find(|address| Family::of(**address) == family);
+            if Family::BOTH.into_iter().filter_map(first).any(|address| !has.contains(address)) {
+                losers.push(*slot);
             }
+            let gone = had.iter().filter(|address| !has.contains(address)).copied();
+            self.lost.extend(gone.map(|address| (*slot, address, now + KEEP)));
         }
         self.lost.retain(|(_, address, until)| {
             let anywhere = links.iter().filter(|link| !link.is_loopback).flat_map(addresses);
