@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::{SocketAddrV4, SocketAddrV6};
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use bondwire_netctl::{Change, Changes, forget_marked};
 
@@ -12,6 +13,7 @@ use crate::compile::compile;
 use crate::error::CaptureError;
 use crate::event::Event;
 use crate::hook::Hook;
+use crate::kept::Kept;
 use crate::links::{Known, refresh_link, settings, specific};
 use crate::nft::{self, Chosen};
 use crate::plan::{LinkName, LinkPlan, MAX_LINKS, Plan, Slot, mark_of};
@@ -65,6 +67,7 @@ pub struct Capture {
     hook: Option<Hook>,
     links: BTreeMap<Slot, Known>,
     moved: BTreeMap<Slot, Slot>,
+    kept: Kept,
     plan: Plan,
     /// What stands in the table's maps: the plan that it came from, and the commands.
     spread: Option<(Vec<LinkPlan>, String)>,
@@ -96,6 +99,7 @@ impl Capture {
             hook,
             links,
             moved: BTreeMap::new(),
+            kept: Kept::default(),
             plan: Plan::default(),
             spread: None,
         };
@@ -114,6 +118,7 @@ impl Capture {
     /// The plan is beyond the bounds, or the kernel refuses. The old plan stands then.
     pub fn apply(&mut self, plan: &Plan) -> Result<(), CaptureError> {
         plan.check()?;
+        self.kept.expire(&mut lock(&self.changes), Instant::now())?;
         if *plan == self.plan {
             return Ok(());
         }
@@ -137,6 +142,10 @@ impl Capture {
                 refresh_link(&mut changes, *slot, known)?;
             }
             changes.keep_settings(SETTINGS_GROUP, &settings(&self.links, &self.config.lan))?;
+            let names = self.links.iter().map(|(slot, known)| (*slot, known.name.as_str())).collect();
+            for slot in self.kept.refresh(&mut changes, &names, Instant::now())? {
+                forget_marked(mark_of(slot))?;
+            }
         }
         if let Some(hook) = &mut self.hook {
             let routes = lock(&self.changes).netlink().routes()?;
@@ -244,7 +253,7 @@ impl Capture {
                 first = first.or(result.err());
             }
         }
-        first = first.or(changes.remove(SETTINGS_GROUP).err());
+        first = first.or(changes.remove(SETTINGS_GROUP).err()).or(Kept::clear(&mut changes).err());
         drop(changes);
         for slot in links.keys() {
             first = first.or(forget_marked(mark_of(*slot)).err());

@@ -15,7 +15,7 @@
 //! carry a mark; UDP servers (sockets that received before they sent); UDP sockets that only send and were open before; this process itself.
 //!
 //! **Bounds.** 16 links, 128 rules with ports, protocols, users or commands, 16,384 rules that are a prefix alone, 128 sticky ports, 512 interactive
-//! ones, 16,384 sites (the least recently used goes first), 16,384 routes, 1 MiB of events (about 8,700; what does not fit is
+//! ones, 16,384 sites (the least recently used goes first), 16,384 routes, 32 addresses of links that lost them, 1 MiB of events (about 8,700; what does not fit is
 //! counted). 64 bytes of kernel memory for each captured socket, which go with it.
 
 #![deny(unsafe_code)]
@@ -26,6 +26,7 @@ mod compile;
 mod error;
 mod event;
 mod hook;
+mod kept;
 #[allow(unsafe_code, reason = "the kernel's maps take plain memory")]
 mod layout;
 mod links;

@@ -18,7 +18,8 @@ fn ask_again(socket: &UdpSocket) -> String {
     socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
     let deadline = Instant::now() + PATIENCE;
     loop {
-        socket.send(b"who").unwrap();
+        // Refused while the address is gone, and until the link's end was noticed.
+        let _ = socket.send(b"who");
         let mut buffer = [0; 64];
         if let Ok(length) = socket.recv(&mut buffer) {
             return String::from_utf8(buffer[..length].to_vec()).unwrap();
@@ -106,6 +107,37 @@ fn an_established_connection_waits_for_its_link() {
         capture.restore_link(0).unwrap();
         // Neither end was told by the other link that there is no such connection.
         assert_eq!(first_line(&mut stream), "are you there");
+    });
+}
+
+#[test]
+fn a_flow_outlives_its_links_address_and_its_link() {
+    with_ebpf("tests::dead_link::a_flow_outlives_its_links_address_and_its_link", |_| {
+        let mut capture = capture(Way::Ebpf);
+        all_on_wan0(&mut capture);
+        let flow = udp_socket(HOST);
+        flow.connect(address(HOST, 80)).unwrap();
+        assert_eq!(ask(&flow), "10.1.0.2");
+        // A new lease.
+        run("ip address del 10.1.0.2/24 dev wan0");
+        run("ip address add 10.1.0.77/24 dev wan0");
+        run("ip route add default via 10.1.0.1 dev wan0 metric 100");
+        capture.refresh().unwrap();
+        assert_eq!(ask_again(&flow), "10.1.0.77");
+        assert!(run("ip address show dev lo").contains("10.1.0.2/32"));
+        // The old one comes back beside it.
+        run("ip address add 10.1.0.2/24 dev wan0");
+        capture.refresh().unwrap();
+        assert!(!run("ip address show dev lo").contains("10.1.0.2/32"));
+        assert_eq!(ask_again(&flow), "10.1.0.77");
+        // Unplugged.
+        run("ip link del wan0");
+        capture.apply(&dead_plan()).unwrap();
+        capture.move_link(0, 1).unwrap();
+        capture.refresh().unwrap();
+        assert_eq!(ask_again(&flow), "10.1.1.2");
+        capture.detach().unwrap();
+        assert!(!run("ip address show dev lo").contains("10.1.0"));
     });
 }
 
