@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod browser;
+mod goodput;
 mod lan;
 mod proxy;
 mod quic;

@@ -252,6 +252,22 @@ fn datagrams_go_over_a_link() {
         }
         println!("{seen:?}");
         assert_eq!(seen.len(), 2, "both links carry some: {seen:?}");
+        let open = world.lab.client().run(move || {
+            let socket = std::net::UdpSocket::bind("0.0.0.0:0").expect("a socket");
+            socket.send_to(b"where", (web, ECHO)).expect("sent");
+            socket
+        });
+        until("a socket that never connects is listed", seconds(5), || {
+            let sockets = world.side.control().sockets().expect("it runs").sockets;
+            let remote = format!("{web}:{ECHO}");
+            sockets.iter().any(|socket| {
+                socket.protocol == "udp"
+                    && socket.remote == remote
+                    && socket.link.is_some()
+                    && socket.process.is_some()
+            })
+        });
+        drop(open);
     });
 }
 

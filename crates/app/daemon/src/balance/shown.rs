@@ -3,7 +3,7 @@
 //! A socket of the proxy's is listed as its client opened it; the kernel knows two for it, one to the client and one that leaves over the
 //! link, and the figures of the latter are shown. All others are listed as the kernel has them, with the policy's word on why.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use bondwire_api::{Mode, SocketEntry, Sockets};
@@ -46,8 +46,10 @@ impl Sources<'_> {
     pub(super) fn sockets(&self) -> Sockets {
         let mut entries = Vec::new();
         let mut measured = Measured::new();
+        let mut seen = BTreeSet::new();
         for placed in self.placed {
             let socket = &placed.seen.socket;
+            seen.insert(socket.cookie);
             let entry = SocketEntry { link: self.name(placed.link), ..self.watch.entry(&placed.seen) };
             if entry.pid == Some(std::process::id()) {
                 let transport = transport_of(socket.protocol);
@@ -58,7 +60,21 @@ impl Sources<'_> {
         }
         self.policy.with(|balancer, now| {
             let own = balancer.sockets(now).filter(|socket| self.desk.has(socket.socket));
-            entries.extend(own.map(|socket| self.of_proxy(&socket, &mut measured, now)));
+            entries.extend(own.map(|socket| SocketEntry {
+                way: "proxy".to_owned(),
+                ..self.of_policy(&socket, &mut measured, now)
+            }));
+            // Datagrams of a socket that never connects: the kernel's list does not say where they go.
+            let unseen = self.led.iter().filter(|(cookie, _)| !seen.contains(*cookie));
+            entries.extend(unseen.filter_map(|(_, led)| {
+                let socket = balancer.socket(led.id, now)?;
+                let entry = self.of_policy(&socket, &mut measured, now);
+                (socket.transport == Transport::Udp).then(|| SocketEntry {
+                    way: "transparent".to_owned(),
+                    reason: Some(led.reason.to_owned()),
+                    ..entry
+                })
+            }));
         });
         listed(Some(Mode::Balance), entries, self.left_out)
     }
@@ -81,8 +97,8 @@ impl Sources<'_> {
         entry
     }
 
-    /// A socket that a client asked the proxy for.
-    fn of_proxy(&self, socket: &SocketStatus<'_>, measured: &mut Measured, now: Timestamp) -> SocketEntry {
+    /// A socket as the policy knows it.
+    fn of_policy(&self, socket: &SocketStatus<'_>, measured: &mut Measured, now: Timestamp) -> SocketEntry {
         let link = socket.link.map_or(0, |link| link.0);
         // Several to one place cannot be told apart; each shows the figures of one of them.
         let figures = measured.get_mut(&(socket.transport, socket.remote, link)).and_then(Vec::pop);
@@ -95,7 +111,6 @@ impl Sources<'_> {
             stage: word_of(socket.stage).to_owned(),
             process: socket.process.map(str::to_owned),
             pid: None,
-            way: "proxy".to_owned(),
             remote: socket.remote.to_string(),
             name: socket.name.map(str::to_owned),
             link: socket.link.and_then(|link| self.name(link)),
