@@ -85,17 +85,17 @@ pub(crate) fn structure(plan: &Plan, links: &BTreeMap<Slot, Known>, chosen: Chos
             "    meta mark 0 {connection} ct direction original meta mark set ct mark\n    meta mark 0 oifname != \"lo\" ct state new ct direction original jump choose\n"
         );
     }
+    out.push_str("  }\n");
+    for slot in links.keys() {
+        leave(out, *slot, &connection);
+    }
+    let foreign = packet.replace("==", "!=");
     let _ = write!(
         out,
-        "  }}\n  chain postrouting {{\n    type filter hook postrouting priority mangle; policy accept;\n    {} return\n",
-        packet.replace("==", "!=")
+        "  chain postrouting {{\n    type filter hook postrouting priority mangle; policy accept;\n    {foreign} return\n"
     );
     for (slot, known) in links {
-        let (name, mark) = (&known.name, mark_of(*slot));
-        let _ = write!(
-            out,
-            "    oifname \"{name}\" meta l4proto tcp {connection} ct mark != {mark:#010x} drop\n    oifname \"{name}\" ct state new tcp flags & syn == 0 fib saddr type local fib saddr . oif type != local drop\n    oifname \"{name}\" ct mark 0 ct mark set {mark:#010x}\n"
-        );
+        let _ = writeln!(out, "    oifname \"{}\" goto leave{slot}", known.name);
     }
     out.push_str(
         "  }\n  chain masquerade_links {\n    type nat hook postrouting priority srcnat; policy accept;\n",
@@ -112,6 +112,15 @@ pub(crate) fn structure(plan: &Plan, links: &BTreeMap<Slot, Known>, chosen: Chos
         );
     }
     body
+}
+
+/// A marked packet leaves by a link. Most belong to flows that are known to do so, and are done with the first rule.
+fn leave(out: &mut String, slot: Slot, connection: &str) {
+    let mark = mark_of(slot);
+    let _ = write!(
+        out,
+        "  chain leave{slot} {{\n    ct mark {mark:#010x} return\n    meta l4proto tcp {connection} drop\n    ct state new tcp flags & syn == 0 fib saddr type local fib saddr . oif type != local drop\n    ct mark 0 ct mark set {mark:#010x}\n  }}\n"
+    );
 }
 
 /// A weight that changed by less, of 1,000, is not worth a run of `nft`, which takes milliseconds.
