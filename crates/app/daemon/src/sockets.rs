@@ -6,7 +6,7 @@
 //! Bounds: as many sockets as a dump holds are remembered ([`bondwire_sockets::MAX_SOCKETS`]), [`MAX_LISTED`] are listed.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bondwire_api::{Mode, SocketEntry, Sockets};
@@ -62,9 +62,30 @@ impl SocketWatch {
         Ok(count)
     }
 
-    /// Looks for the processes of these sockets.
-    pub(crate) fn find_owners<'a>(&mut self, seen: impl IntoIterator<Item = &'a Seen>) {
-        self.owners.refresh(seen.into_iter().map(|seen| seen.socket.inode));
+    /// The inodes of the sockets that programs of this machine have open to a local server, by their own ends.
+    pub(crate) fn clients_of(&mut self, server: SocketAddr) -> Result<BTreeMap<SocketAddr, u64>, DiagError> {
+        let query = Query { protocols: vec![Protocol::Tcp], states: State::ALIVE.into(), ..Query::default() };
+        let sockets = self.diag.dump(&query)?.sockets;
+        // A server may listen on every address of this machine.
+        let is_it = |remote: SocketAddr| {
+            remote == server || (server.ip().is_unspecified() && remote.port() == server.port())
+        };
+        let clients = sockets.into_iter().filter(|socket| is_it(socket.remote) && socket.inode != 0);
+        Ok(clients.map(|socket| (socket.local, socket.inode)).collect())
+    }
+
+    /// The program of an inode, as far as [`SocketWatch::find_owners`] found it.
+    pub(crate) fn owner(&self, inode: u64) -> Option<&bondwire_sockets::Process> {
+        self.owners.of(inode)
+    }
+
+    /// Looks for the processes of these sockets, and of `more` inodes.
+    pub(crate) fn find_owners<'a>(
+        &mut self,
+        seen: impl IntoIterator<Item = &'a Seen>,
+        more: impl IntoIterator<Item = u64>,
+    ) {
+        self.owners.refresh(seen.into_iter().map(|seen| seen.socket.inode).chain(more));
     }
 
     /// All connected sockets that `wanted` says yes to, and how many there were beyond a dump's bound.
@@ -103,7 +124,7 @@ impl SocketWatch {
         inner: &[IpAddr],
     ) -> Result<Sockets, DiagError> {
         let (seen, left_out) = self.look(|socket| inner.contains(&socket.local.ip()))?;
-        self.find_owners(&seen);
+        self.find_owners(&seen, []);
         let entries = seen.iter().map(|seen| SocketEntry { way: "bond".to_owned(), ..self.entry(seen) });
         Ok(listed(mode, entries.collect(), left_out))
     }

@@ -61,12 +61,12 @@ impl Host {
 
 impl Target {
     /// The request for the director.
-    pub(crate) fn request(&self, transport: Transport) -> Request<'_> {
+    pub(crate) fn request(&self, transport: Transport, client: Option<SocketAddr>) -> Request<'_> {
         let (ip, name) = match &self.host {
             Host::Ip(ip) => (*ip, None),
             Host::Name(name) => (IpAddr::V4(Ipv4Addr::UNSPECIFIED), Some(name.as_str())),
         };
-        Request { transport, remote: SocketAddr::new(ip, self.port), name, interactive: false }
+        Request { transport, remote: SocketAddr::new(ip, self.port), name, interactive: false, client }
     }
 }
 
@@ -139,14 +139,18 @@ impl Contest<'_> {
     }
 }
 
-/// Opens a connection, over whichever link answers first.
+/// Opens a connection for a client, over whichever link answers first.
 ///
 /// # Errors
 /// What to tell the client.
-pub(crate) async fn connect(worker: &Rc<Worker>, target: &Target) -> Result<Upstream, ConnectError> {
+pub(crate) async fn connect(
+    worker: &Rc<Worker>,
+    target: &Target,
+    client: Option<SocketAddr>,
+) -> Result<Upstream, ConnectError> {
     let _connecting = Connecting::new(worker);
     let director = &worker.shared.director;
-    let placement = director.open(&target.request(Transport::Tcp))?;
+    let placement = director.open(&target.request(Transport::Tcp, client))?;
     let socket = placement.socket;
     let lease = Lease::new(worker, socket, Transport::Tcp);
     let mut contest = Contest { worker, lease, attempts: Vec::with_capacity(1) };

@@ -39,6 +39,8 @@ pub struct Request<'a> {
     pub name: Option<&'a str>,
     /// Small and urgent, such as a DNS query.
     pub interactive: bool,
+    /// The client's end of its connection to the proxy, by which its program can be found. None for DNS queries.
+    pub client: Option<SocketAddr>,
 }
 
 /// The director's word on where a socket goes.

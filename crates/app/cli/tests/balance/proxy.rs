@@ -151,6 +151,10 @@ fn transfers_of_a_dead_link_end_at_once() {
         until("all of them run", seconds(10), || world.shares().iter().sum::<usize>() == 4);
         let listed = world.side.control().sockets().expect("it runs");
         assert_eq!(listed.mode, Some(Mode::Balance));
+        let ours = listed.sockets.iter().filter(|socket| socket.process.as_deref() == Some("curl"));
+        let ours: Vec<_> = ours.filter(|socket| socket.way == "proxy" && socket.link.is_some()).collect();
+        assert_eq!(ours.len(), 4, "{:?}", listed.sockets);
+        assert!(ours.iter().all(|socket| socket.rtt_ms.is_some()), "{ours:?}");
         world.lab.silence("line1").expect("a link");
         let died = Instant::now();
         let on_dead = world.shares()[1];

@@ -5,7 +5,7 @@
 //! Bound: one entry for each socket that the proxy has open.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -17,11 +17,19 @@ use bondwire_units::LinkId;
 
 use super::policy::Policy;
 
+/// An open socket.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    id: bondwire_balance::SocketId,
+    /// Its client's end of the connection to the proxy.
+    client: Option<SocketAddr>,
+}
+
 /// The policy as the proxy sees it.
 #[derive(Debug)]
 pub(super) struct Desk {
     policy: Policy,
-    open: Mutex<HashMap<u64, bondwire_balance::SocketId>>,
+    open: Mutex<HashMap<u64, Open>>,
     routes: RwLock<BTreeMap<LinkId, Arc<Route>>>,
 }
 
@@ -46,18 +54,24 @@ impl Desk {
         self.open().contains_key(&socket.get())
     }
 
-    fn open(&self) -> MutexGuard<'_, HashMap<u64, bondwire_balance::SocketId>> {
+    /// The client of a socket: its end of the connection to the proxy.
+    pub(super) fn client_of(&self, socket: bondwire_balance::SocketId) -> Option<SocketAddr> {
+        self.open().get(&socket.get())?.client
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<u64, Open>> {
         // Entries are whole at all times.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn id(&self, socket: SocketId) -> Option<bondwire_balance::SocketId> {
-        self.open().get(&socket.0).copied()
+        self.open().get(&socket.0).map(|open| open.id)
     }
 }
 
 impl Director for Desk {
     fn open(&self, request: &Request<'_>) -> Result<Placement, Refusal> {
+        let client = request.client;
         let request = bondwire_balance::Request {
             transport: match request.transport {
                 Transport::Tcp => bondwire_balance::Transport::Tcp,
@@ -74,7 +88,7 @@ impl Director for Desk {
             bondwire_balance::Refusal::NoLink => Refusal::NoLink,
             bondwire_balance::Refusal::RuleLinkDown => Refusal::RuleLinkDown,
         })?;
-        self.open().insert(placement.socket.get(), placement.socket);
+        self.open().insert(placement.socket.get(), Open { id: placement.socket, client });
         Ok(placement_of(&placement))
     }
 
@@ -111,7 +125,7 @@ impl Director for Desk {
     fn traffic(&self, moved: &[Traffic]) {
         let moved: Vec<_> = {
             let open = self.open();
-            moved.iter().filter_map(|traffic| Some((*open.get(&traffic.socket.0)?, traffic))).collect()
+            moved.iter().filter_map(|traffic| Some((open.get(&traffic.socket.0)?.id, traffic))).collect()
         };
         self.policy.with(|balancer, now| {
             for (id, traffic) in moved {
@@ -141,9 +155,9 @@ impl Director for Desk {
     }
 
     fn closed(&self, socket: SocketId) {
-        let id = self.open().remove(&socket.0);
-        if let Some(id) = id {
-            self.policy.with(|balancer, now| balancer.handle_closed(id, now));
+        let open = self.open().remove(&socket.0);
+        if let Some(open) = open {
+            self.policy.with(|balancer, now| balancer.handle_closed(open.id, now));
         }
     }
 }
@@ -176,7 +190,13 @@ mod tests {
     }
 
     fn request(transport: Transport) -> Request<'static> {
-        Request { transport, remote: "192.0.2.1:80".parse().expect("good"), name: None, interactive: false }
+        Request {
+            transport,
+            remote: "192.0.2.1:80".parse().expect("good"),
+            name: None,
+            interactive: false,
+            client: None,
+        }
     }
 
     #[test]

@@ -292,7 +292,14 @@ impl Life {
     }
 
     fn show_sockets(&mut self, placed: &[Placed], left_out: usize) {
-        self.traffic.watch().find_owners(placed.iter().map(|placed| &placed.seen));
+        let proxy = self.proxied.as_ref().map(Proxied::address);
+        let watch = self.traffic.watch();
+        let clients = proxy.map(|proxy| watch.clients_of(proxy)).transpose().unwrap_or_else(|error| {
+            tracing::debug!("the proxy's clients cannot be listed: {error}");
+            None
+        });
+        let clients = clients.unwrap_or_default();
+        watch.find_owners(placed.iter().map(|placed| &placed.seen), clients.values().copied());
         let names = self.used.values().map(|link| (link.index, link.name.clone())).collect();
         let none = BTreeMap::new();
         let sources = Sources {
@@ -303,6 +310,7 @@ impl Life {
             desk: &self.desk,
             led: self.captured.as_ref().map_or(&none, Captured::led),
             names: &names,
+            clients: &clients,
         };
         self.meeting.publish_sockets(sources.sockets());
     }

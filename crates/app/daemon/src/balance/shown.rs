@@ -36,6 +36,8 @@ pub(super) struct Sources<'a> {
     pub(super) desk: &'a Desk,
     pub(super) led: &'a BTreeMap<u64, Led>,
     pub(super) names: &'a BTreeMap<u32, String>,
+    /// The sockets of the proxy's clients on this machine: their own ends, and their inodes.
+    pub(super) clients: &'a BTreeMap<SocketAddr, u64>,
 }
 
 /// What the kernel measures of the proxy's own sockets, by where they go.
@@ -60,9 +62,16 @@ impl Sources<'_> {
         }
         self.policy.with(|balancer, now| {
             let own = balancer.sockets(now).filter(|socket| self.desk.has(socket.socket));
-            entries.extend(own.map(|socket| SocketEntry {
-                way: "proxy".to_owned(),
-                ..self.of_policy(&socket, &mut measured, now)
+            entries.extend(own.map(|socket| {
+                let client = self.desk.client_of(socket.socket);
+                let inode = client.and_then(|client| self.clients.get(&client));
+                let program = inode.and_then(|inode| self.watch.owner(*inode));
+                SocketEntry {
+                    way: "proxy".to_owned(),
+                    process: program.map(|program| program.name.clone()),
+                    pid: program.map(|program| program.pid),
+                    ..self.of_policy(&socket, &mut measured, now)
+                }
             }));
             // Datagrams of a socket that never connects: the kernel's list does not say where they go.
             let unseen = self.led.iter().filter(|(cookie, _)| !seen.contains(*cookie));

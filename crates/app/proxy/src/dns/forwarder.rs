@@ -235,7 +235,7 @@ async fn race(worker: &Rc<Worker>, message: &[u8], query: &Query, tcp: bool) -> 
     let director = &worker.shared.director;
     let transport = if tcp { Transport::Tcp } else { Transport::Udp };
     let remote = SocketAddr::from(([0, 0, 0, 0], 53));
-    let request = Request { transport, remote, name: Some(&query.name), interactive: true };
+    let request = Request { transport, remote, name: Some(&query.name), interactive: true, client: None };
     let placement = director.open(&request).ok()?;
     let socket = placement.socket;
     let lease = Lease::new(worker, socket, transport);

@@ -67,7 +67,7 @@ pub(crate) async fn exchange(
     let mut may_retry = reused.is_some();
     let mut upstream = match reused {
         Some(kept) => kept.upstream,
-        None => match connect(worker, &request.target).await {
+        None => match connect(worker, &request.target, client.peer_addr().ok()).await {
             Ok(upstream) => upstream,
             Err(error) => return Ok(After::Refuse(error.into())),
         },
@@ -88,7 +88,7 @@ pub(crate) async fn exchange(
         return Ok(match tried {
             Tried::Nothing if may_retry => {
                 may_retry = false;
-                match connect(worker, &request.target).await {
+                match connect(worker, &request.target, client.peer_addr().ok()).await {
                     Ok(fresh) => {
                         upstream = fresh;
                         continue;

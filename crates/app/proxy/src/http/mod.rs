@@ -63,7 +63,7 @@ pub(crate) async fn serve(
         };
         input.used(request.length);
         match request.asked {
-            Asked::Connect(target) => match connect(worker, &target).await {
+            Asked::Connect(target) => match connect(worker, &target, stream.peer_addr().ok()).await {
                 Ok(upstream) => {
                     stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?;
                     return Ok(Outcome::Joined(stream, upstream, input.take(usize::MAX)));

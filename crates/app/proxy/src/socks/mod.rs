@@ -46,7 +46,7 @@ pub(crate) async fn serve(
     };
     drop(connecting);
     match command {
-        CONNECT => match connect(worker, &target).await {
+        CONNECT => match connect(worker, &target, stream.peer_addr().ok()).await {
             Ok(upstream) => {
                 let bound = upstream.stream.local_addr().unwrap_or(NOWHERE);
                 answer(&mut stream, Reply::Granted, bound).await?;

@@ -67,6 +67,8 @@ impl Drop for Out {
 struct Association {
     worker: Rc<Worker>,
     inner: UdpSocket,
+    /// The client's end of the TCP connection that holds it.
+    holder: SocketAddr,
     client_ip: IpAddr,
     /// 0 until the first datagram tells it.
     client_port: Cell<u16>,
@@ -107,6 +109,7 @@ pub(super) async fn associate(
     };
     let association = Rc::new(Association {
         worker: worker.clone(),
+        holder: control.peer_addr()?,
         client_ip: control.peer_addr()?.ip(),
         client_port: Cell::new(announced.port),
         flows: RefCell::default(),
@@ -198,7 +201,7 @@ impl Association {
         let mut flows = self.flows.borrow_mut();
         if !flows.contains_key(&remote) {
             let target = Target { host: Host::Ip(remote.ip()), port: remote.port() };
-            match self.worker.shared.director.open(&target.request(Transport::Udp)) {
+            match self.worker.shared.director.open(&target.request(Transport::Udp, Some(self.holder))) {
                 Ok(placement) => {
                     let lease = self.lease(&placement);
                     self.insert(&mut flows, remote, lease);
@@ -362,7 +365,7 @@ async fn find(association: &Rc<Association>, key: &(String, u16)) -> Option<(Soc
     let worker = &association.worker;
     let director = &worker.shared.director;
     let target = Target { host: Host::Name(key.0.clone()), port: key.1 };
-    let mut placement = director.open(&target.request(Transport::Udp)).ok()?;
+    let mut placement = director.open(&target.request(Transport::Udp, Some(association.holder))).ok()?;
     let lease = association.lease(&placement);
     for _ in 0..worker.shared.config.limits.racing.max(1) {
         let failure = match route(worker, placement.link) {
