@@ -16,7 +16,7 @@ fn has_ebpf() -> bool {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let is = map.split_whitespace().eq(["0", "0", "4294967295"]);
     if !is {
-        println!("passed over: without root there is no eBPF");
+        println!("without root there is no eBPF: what only it can do is passed over");
     }
     is
 }
@@ -112,6 +112,9 @@ fn sockets_are_listed_with_process_and_link() {
 #[test]
 fn a_silent_link_costs_new_sockets_little() {
     in_lab("transparent::a_silent_link_costs_new_sockets_little", || {
+        // nftables leaves the first question to the kernel, which asks again after a second, and cannot tell which sockets are a dead link's.
+        let ebpf = has_ebpf();
+        let limit = if ebpf { ms(1_200) } else { ms(2_000) };
         let mut world = World::twin();
         world.balance(&["--transparent"]);
         let url = world.url(HTTP, 1000);
@@ -134,11 +137,11 @@ fn a_silent_link_costs_new_sockets_little() {
             if took > ms(400) {
                 slow.push((at, took, ended.code));
             }
-            assert!(took <= ms(1_200) || !steadiness.is_steady(), "{at:?} after the death it took {took:?}");
+            assert!(took <= limit || !steadiness.is_steady(), "{at:?} after the death it took {took:?}");
         }
         println!("slow ones: {slow:?}");
         let over = transfers.iter_mut().map(Process::is_running).filter(|runs| !runs).count();
-        assert_eq!(over, on_dead, "transfers of the dead link are ended, the others go on");
+        assert!(over == on_dead || !ebpf, "transfers of the dead link are ended, the others go on");
         world.web.forget();
         for _ in 0..6 {
             world.curl(&[&url]);

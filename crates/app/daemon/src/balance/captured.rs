@@ -16,7 +16,7 @@ use bondwire_api::Fault;
 use bondwire_balance::{KernelPlan, Request, SocketId, Transport};
 use bondwire_capture::{
     Capture, CaptureError, CapturedSocket, Config, DnsRedirect, Event, LinkName, Protocol, Reason,
-    SharedChanges, Slot, mark_of,
+    SharedChanges, Slot, Way, mark_of,
 };
 use bondwire_netctl::{Link, NetError};
 use bondwire_sockets::State;
@@ -73,6 +73,11 @@ impl Captured {
     /// Readable when the kernel tells something.
     pub(super) fn events_fd(&self) -> Option<BorrowedFd<'_>> {
         self.capture.events_fd()
+    }
+
+    /// Whether flows are led after their sockets have chosen an address, which is translated then.
+    pub(super) fn translates(&self) -> bool {
+        self.capture.way() == Way::Nftables
     }
 
     /// What is known of sockets that were led, by cookie.

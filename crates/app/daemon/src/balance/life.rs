@@ -285,7 +285,8 @@ impl Life {
 
     /// How sockets are told to be a link's.
     fn signs(&self) -> Signs {
-        let mut signs = Signs::default();
+        let translated = self.options.transparent && self.captured.as_ref().is_some_and(Captured::translates);
+        let mut signs = Signs::new(!translated);
         self.used.values().for_each(|link| signs.add(link));
         signs.marks.extend(self.captured.iter().flat_map(Captured::marks));
         signs

@@ -52,10 +52,14 @@ impl Sources<'_> {
         for placed in self.placed {
             let socket = &placed.seen.socket;
             seen.insert(socket.cookie);
-            let entry = SocketEntry { link: self.name(placed.link), ..self.watch.entry(&placed.seen) };
+            let entry = SocketEntry {
+                link: placed.link.and_then(|link| self.name(link)),
+                ..self.watch.entry(&placed.seen)
+            };
             if entry.pid == Some(std::process::id()) {
                 let transport = transport_of(socket.protocol);
-                measured.entry((transport, socket.remote, placed.link.0)).or_default().push(entry);
+                let link = placed.link.map_or(0, |link| link.0);
+                measured.entry((transport, socket.remote, link)).or_default().push(entry);
             } else {
                 entries.push(self.of_program(entry, socket.cookie));
             }

@@ -16,14 +16,33 @@ use bondwire_units::LinkId;
 use crate::sockets::{Seen, SocketWatch};
 
 /// How a link is known from its sockets.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Signs {
     pub(super) marks: BTreeMap<u32, LinkId>,
     devices: BTreeMap<u32, LinkId>,
     addresses: BTreeMap<IpAddr, LinkId>,
+    /// A socket's address is that of its link; not so where nftables leads flows, and translates their addresses.
+    address_tells: bool,
+}
+
+/// Which link a socket goes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// It is not balanced.
+    Nobodys,
+    /// It is balanced, and its socket does not tell where to.
+    Unknown,
+    /// This one.
+    Of(LinkId),
 }
 
 impl Signs {
+    /// No links yet.
+    pub(super) fn new(address_tells: bool) -> Self {
+        let (devices, addresses) = (BTreeMap::new(), BTreeMap::new());
+        Self { marks: BTreeMap::new(), devices, addresses, address_tells }
+    }
+
     /// A link's interface and addresses.
     pub(super) fn add(&mut self, link: &Link) {
         let id = LinkId(link.index);
@@ -31,11 +50,17 @@ impl Signs {
         self.addresses.extend(link.addresses.iter().map(|address| (address.prefix.address, id)));
     }
 
-    /// The link of a socket; none for one that is not balanced.
-    pub(super) fn link_of(&self, socket: &Socket) -> Option<LinkId> {
+    /// The link of a socket.
+    pub(super) fn link_of(&self, socket: &Socket) -> Whose {
         let by_mark = socket.mark.and_then(|mark| self.marks.get(&mark));
-        let by_device = || self.devices.get(&socket.device);
-        by_mark.or_else(by_device).or_else(|| self.addresses.get(&socket.local.ip())).copied()
+        if let Some(link) = by_mark.or_else(|| self.devices.get(&socket.device)) {
+            return Whose::Of(*link);
+        }
+        match self.addresses.get(&socket.local.ip()) {
+            Some(link) if self.address_tells => Whose::Of(*link),
+            Some(_) => Whose::Unknown,
+            None => Whose::Nobodys,
+        }
     }
 }
 
@@ -43,7 +68,8 @@ impl Signs {
 #[derive(Clone, Debug)]
 pub(super) struct Placed {
     pub(super) seen: Seen,
-    pub(super) link: LinkId,
+    /// None where its socket does not tell.
+    pub(super) link: Option<LinkId>,
 }
 
 /// Looks at sockets, and sums up what became of them since the look before.
@@ -77,12 +103,15 @@ impl Traffic {
 
     /// Looks at all sockets of links.
     pub(super) fn look(&mut self, signs: &Signs) -> Result<Look, DiagError> {
-        let (seen, left_out) = self.watch.look(|socket| signs.link_of(socket).is_some())?;
+        let (seen, left_out) = self.watch.look(|socket| signs.link_of(socket) != Whose::Nobodys)?;
         let mut look = Look { left_out, ..Look::default() };
         let mut before = std::mem::take(&mut self.before);
         for seen in seen {
-            let Some(link) = signs.link_of(&seen.socket) else { continue };
-            if let Some(now) = seen.socket.tcp {
+            let link = match signs.link_of(&seen.socket) {
+                Whose::Of(link) => Some(link),
+                Whose::Unknown | Whose::Nobodys => None,
+            };
+            if let (Some(now), Some(link)) = (seen.socket.tcp, link) {
                 let sample = look.samples.entry(link).or_default();
                 add(sample, &seen.socket, before.remove(&seen.socket.cookie), now);
                 self.before.insert(seen.socket.cookie, now);
@@ -135,17 +164,19 @@ mod tests {
     #[test]
     fn a_socket_is_its_marks_then_its_devices_then_its_addresses() {
         let (by_mark, by_device, by_address) = (LinkId(1), LinkId(2), LinkId(3));
-        let mut signs = Signs::default();
+        let mut signs = Signs::new(true);
         signs.marks.insert(0x100, by_mark);
         signs.devices.insert(9, by_device);
         signs.addresses.insert("127.0.0.1".parse().expect("good"), by_address);
         let mut socket = Socket { mark: Some(0x100), device: 9, ..socket() };
-        assert_eq!(signs.link_of(&socket), Some(by_mark));
+        assert_eq!(signs.link_of(&socket), Whose::Of(by_mark));
         socket.mark = Some(0xff);
-        assert_eq!(signs.link_of(&socket), Some(by_device));
+        assert_eq!(signs.link_of(&socket), Whose::Of(by_device));
         (socket.mark, socket.device) = (None, 0);
-        assert_eq!(signs.link_of(&socket), Some(by_address));
-        assert_eq!(Signs::default().link_of(&socket), None);
+        assert_eq!(signs.link_of(&socket), Whose::Of(by_address));
+        signs.address_tells = false;
+        assert_eq!(signs.link_of(&socket), Whose::Unknown);
+        assert_eq!(Signs::new(true).link_of(&socket), Whose::Nobodys);
     }
 
     #[test]
