@@ -213,6 +213,34 @@ fn a_link_that_loses_its_carrier_is_left_at_once() {
 }
 
 #[test]
+fn sockets_of_an_address_that_is_lost_are_closed() {
+    in_lab("transparent::sockets_of_an_address_that_is_lost_are_closed", || {
+        if !has_ebpf() {
+            return;
+        }
+        let mut world = World::twin();
+        world.balance(&["--transparent"]);
+        let large = world.url(HTTP, 500 * MEGABYTE);
+        let mut transfers: Vec<Process> = (0..4).map(|_| world.start_curl(&[&large])).collect();
+        until("all of them run", seconds(10), || world.shares().iter().sum::<usize>() == 4);
+        let on_lost = world.shares()[0];
+        world.lab.change_address("line0").expect("a link");
+        let mut ended = || transfers.iter_mut().map(Process::is_running).filter(|runs| !runs).count();
+        let took = until("those of the old address have ended", seconds(5), || ended() >= on_lost);
+        println!("{on_lost} transfers ended {took:?} after their address was lost");
+        assert_eq!(ended(), on_lost, "the others go on");
+        world.web.forget();
+        let url = world.url(HTTP, 1000);
+        for _ in 0..8 {
+            assert_eq!(world.curl(&[&url]), 1000);
+        }
+        let shares = world.shares();
+        assert_eq!(shares.iter().sum::<usize>(), 8, "the new address is used");
+        assert!(shares[0] > 0, "{shares:?}");
+    });
+}
+
+#[test]
 fn names_are_asked_over_the_links() {
     in_lab("transparent::names_are_asked_over_the_links", || {
         if !has_ebpf() {

@@ -118,6 +118,11 @@ impl Captured {
         self.capture.refresh()
     }
 
+    /// Looks at links and routes again: what is kept for a while, such as a lost address, ends by it.
+    pub(super) fn refresh(&mut self) -> Result<(), CaptureError> {
+        self.capture.refresh()
+    }
+
     /// Follows a plan from now on, and leads the marks of dead links where it says.
     pub(super) fn apply(
         &mut self,

@@ -41,6 +41,8 @@ use crate::wake::{self, StopSignal, Waker};
 const COUNTERS: Duration = Duration::from_millis(100);
 /// How often sockets are looked at.
 const SOCKETS: Duration = Duration::from_millis(500);
+/// How often links and routes are looked at although nothing was heard of them.
+const TIDY: Duration = Duration::from_secs(30);
 /// What did not work for a link is tried again after so long.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -95,6 +97,7 @@ pub(super) struct Life {
     retry: Beat,
     counters: Beat,
     sockets: Beat,
+    tidy: Beat,
     publish: Beat,
 }
 
@@ -138,6 +141,7 @@ impl Life {
             retry: Beat::new(RETRY),
             counters: Beat::new(COUNTERS),
             sockets: Beat::new(SOCKETS),
+            tidy: Beat::new(TIDY),
             publish: Beat::new(EVERY),
         })
     }
@@ -245,6 +249,12 @@ impl Life {
         }
         if self.sockets.is_due(now) || self.meeting.sockets_wanted() {
             self.look_at_sockets();
+        }
+        if self.tidy.is_due(now)
+            && let Some(captured) = &mut self.captured
+            && let Err(error) = captured.refresh()
+        {
+            tracing::debug!("links and routes were not looked at: {error}");
         }
         for outcome in self.prober.poll(Clock.now()) {
             self.on_outcome(outcome);
