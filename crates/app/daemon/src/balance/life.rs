@@ -3,32 +3,29 @@
 //! One thread waits for links that change, answers to probes, signals, commands and the time, and does what is due: counters of
 //! interfaces every 100 ms (a dead link is found by them), sockets every 500 ms, whatever the policy has to say at every turn.
 
+mod acts;
+mod links;
+mod look;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bondwire_api::Fault;
-use bondwire_balance::{Event, Probe};
 use bondwire_capture::SharedChanges;
-use bondwire_engine::Clock;
-use bondwire_netctl::{Changes, Link, LinkEvent, Watcher};
-use bondwire_sockets::{Socket, State};
-use bondwire_units::LinkId;
+use bondwire_netctl::{Changes, Link, Watcher};
 
 use super::BalanceOptions;
 use super::captured::{Captured, Wanted};
-use super::counters;
 use super::desk::Desk;
-use super::links::{config_of, lost_addresses};
 use super::names::Names;
 use super::policy::Policy;
-use super::prober::{Outcome, Prober};
-use super::proxied::{Proxied, route_of};
+use super::prober::Prober;
+use super::proxied::Proxied;
 use super::resolvers;
-use super::shown::Sources;
-use super::traffic::{Placed, Signs, Traffic};
+use super::traffic::Traffic;
 use super::view::View;
 use crate::config::BalanceConfig;
 use crate::control::{EVERY, Meeting};
@@ -238,302 +235,11 @@ impl Life {
         due.map_or(beat, |due| due.min(beat)).max(Duration::from_millis(1))
     }
 
-    /// Takes what links, sockets and probes say.
-    fn look_around(&mut self) {
-        let now = Instant::now();
-        if let Some(captured) = &mut self.captured {
-            captured.listen(&self.policy);
-        }
-        if self.counters.is_due(now) {
-            self.count();
-        }
-        if self.sockets.is_due(now) || self.meeting.sockets_wanted() {
-            self.look_at_sockets();
-        }
-        if self.tidy.is_due(now)
-            && let Some(captured) = &mut self.captured
-            && let Err(error) = captured.refresh()
-        {
-            tracing::debug!("links and routes were not looked at: {error}");
-        }
-        for outcome in self.prober.poll(Clock.now()) {
-            self.on_outcome(outcome);
-        }
-    }
-
-    fn count(&mut self) {
-        let counters = counters::read();
-        for link in self.used.values() {
-            let Some(carried) = counters.get(&link.name) else { continue };
-            self.view.note(&link.name, *carried);
-            let (id, carried) = (LinkId(link.index), *carried);
-            self.policy.with(|balancer, now| balancer.handle_link_counters(id, carried.rx, carried.tx, now));
-        }
-    }
-
-    fn look_at_sockets(&mut self) {
-        let signs = self.signs();
-        let look = match self.traffic.look(&signs) {
-            Ok(look) => look,
-            Err(error) => {
-                tracing::debug!("sockets cannot be listed: {error}");
-                return;
-            }
-        };
-        self.policy.with(|balancer, now| {
-            for (link, sample) in &look.samples {
-                balancer.handle_tcp_sample(*link, *sample, now);
-            }
-        });
-        if let Some(captured) = &mut self.captured {
-            captured.note(&look.sockets, &self.policy);
-        }
-        if self.meeting.sockets_wanted() {
-            self.show_sockets(&look.sockets, look.left_out);
-        }
-    }
-
-    /// How sockets are told to be a link's.
-    fn signs(&self) -> Signs {
-        let translated = self.options.transparent && self.captured.as_ref().is_some_and(Captured::translates);
-        let mut signs = Signs::new(!translated);
-        self.used.values().for_each(|link| signs.add(link));
-        signs.marks.extend(self.captured.iter().flat_map(Captured::marks));
-        signs
-    }
-
-    fn show_sockets(&mut self, placed: &[Placed], left_out: usize) {
-        let proxy = self.proxied.as_ref().map(Proxied::address);
-        let watch = self.traffic.watch();
-        let clients = proxy.map(|proxy| watch.clients_of(proxy)).transpose().unwrap_or_else(|error| {
-            tracing::debug!("the proxy's clients cannot be listed: {error}");
-            None
-        });
-        let clients = clients.unwrap_or_default();
-        watch.find_owners(placed.iter().map(|placed| &placed.seen), clients.values().copied());
-        let names = self.used.values().map(|link| (link.index, link.name.clone())).collect();
-        let none = BTreeMap::new();
-        let sources = Sources {
-            placed,
-            left_out,
-            watch: self.traffic.watch(),
-            policy: &self.policy,
-            desk: &self.desk,
-            led: self.captured.as_ref().map_or(&none, Captured::led),
-            names: &names,
-            clients: &clients,
-        };
-        self.meeting.publish_sockets(sources.sockets());
-    }
-
-    /// Does what the policy asks for.
-    fn act(&mut self) {
-        self.policy.with(|balancer, now| balancer.handle_timeout(now));
-        while let Some(event) = self.policy.with(|balancer, _| balancer.poll_event()) {
-            self.on_event(event);
-        }
-        if std::mem::take(&mut self.plan_changed) {
-            self.apply_plan();
-        }
-        while let Some(probe) = self.policy.with(|balancer, now| balancer.poll_probe(now)) {
-            self.on_probe(&probe);
-        }
-    }
-
-    /// Tells the kernel what the policy wants now.
-    fn apply_plan(&mut self) {
-        let Some(captured) = &mut self.captured else { return };
-        let (plan, snapshot) = self.policy.with(|balancer, now| (balancer.plan(now), balancer.snapshot(now)));
-        let patience = snapshot.links.iter().map(|link| (link.link, link.patience)).collect();
-        if let Err(error) = captured.apply(&plan, &patience) {
-            tracing::warn!("the kernel did not take the plan: {error}");
-        }
-    }
-
-    /// Closes the TCP sockets of a link that does not work, so that their programs connect again. Those that still wait for their first
-    /// answer stay: their next question goes over another link.
-    fn evict(&mut self, link: LinkId) {
-        if let Some(proxied) = &self.proxied {
-            proxied.handle().evict(link);
-        }
-        let Some(mark) = self.captured.as_ref().and_then(|captured| captured.mark(link)) else { return };
-        if self.options.keep_sockets {
-            return;
-        }
-        let doomed = |socket: &Socket| socket.mark == Some(mark) && socket.state != State::SynSent;
-        match self.traffic.watch().close(doomed) {
-            Ok(count) => {
-                tracing::info!("{count} TCP sockets were closed, for their programs to connect again")
-            }
-            Err(error) => tracing::warn!("sockets of a dead link were not closed: {error}"),
-        }
-    }
-
-    fn on_event(&mut self, event: Event) {
-        match event {
-            Event::LinkState { link, from, to, why } => {
-                let name = self.used.get(&link.0).map_or("(gone)", |link| link.name.as_str());
-                tracing::info!("link `{name}`: {from:?} -> {to:?} ({why:?})");
-            }
-            Event::Evict { link } => {
-                // First the mark is led elsewhere: a program that connects again at once is to meet the new plan.
-                self.apply_plan();
-                self.evict(link);
-            }
-            Event::SocketMoved { socket, to, .. } => {
-                if let Some(proxied) = &self.proxied
-                    && self.desk.has(socket)
-                {
-                    proxied.handle().move_flow(bondwire_proxy::SocketId(socket.get()), to);
-                }
-            }
-            Event::PlanChanged => self.plan_changed = true,
-        }
-    }
-
-    fn on_probe(&mut self, probe: &Probe) {
-        let Some(link) = self.used.get(&probe.link.0) else { return };
-        if let Some(outcome) = self.prober.start(probe, link, Clock.now()) {
-            self.on_outcome(outcome);
-        }
-    }
-
-    fn on_outcome(&self, outcome: Outcome) {
-        self.policy.with(|balancer, now| match outcome {
-            Outcome::Answered(probe, rtt) => balancer.handle_probe_answer(probe, rtt, now),
-            Outcome::Failed(probe, why) => balancer.handle_probe_failed(probe, why, now),
-        });
-    }
-
-    fn look_at_links(&mut self) -> Result<(), Fault> {
-        let events = self.watcher.poll().map_err(|error| faults::net("cannot watch the links", &error))?;
-        for event in events {
-            match event {
-                LinkEvent::Added(link) => self.on_link(&link)?,
-                LinkEvent::Changed { before, now } => {
-                    self.on_addresses_lost(&before, &now);
-                    self.on_link(&now)?;
-                }
-                LinkEvent::Removed(link) => self.on_link_gone(&link),
-            }
-        }
-        if self.unrouted && self.retry.is_due(Instant::now()) {
-            self.unrouted = false;
-            let links: Vec<Link> = self.used.values().cloned().collect();
-            links.iter().try_for_each(|link| self.on_link(link))?;
-        }
-        Ok(())
-    }
-
-    /// A link is there, or is different from before.
-    fn on_link(&mut self, link: &Link) -> Result<(), Fault> {
-        if !self.choice.uses(link) {
-            self.on_link_gone(link);
-            return Ok(());
-        }
-        self.route(link)?;
-        if self.used.insert(link.index, link.clone()).is_none() {
-            tracing::info!("link `{}` ({}) is used", link.name, link.kind);
-        }
-        self.tell_desk(link);
-        if let Some(captured) = &mut self.captured
-            && let Err(error) = captured.set_link(link)
-        {
-            tracing::debug!("link `{}` cannot be led to yet: {error}", link.name);
-            self.unrouted = true;
-        }
-        self.plan_changed = true;
-        let config = config_of(link, &self.choice.wanted(link));
-        if !self.policy.with(|balancer, now| balancer.set_link(config, now)) {
-            tracing::warn!("link `{}` is one too many: at most {}", link.name, bondwire_balance::MAX_LINKS);
-        }
-        Ok(())
-    }
-
-    /// How the proxy ties sockets to a link. Its answers from resolvers are forgotten, as it may be another network now.
-    fn tell_desk(&self, link: &Link) {
-        let others: Vec<Link> = self.used.values().cloned().collect();
-        let resolvers = resolvers::of_link(link, &others, &self.resolvers);
-        let id = LinkId(link.index);
-        if self.desk.set_route(id, Some(route_of(link, resolvers))) {
-            self.names.forget_answers(id);
-            if let Some(proxied) = &self.proxied {
-                proxied.handle().forget_answers(id);
-            }
-        }
-    }
-
-    /// Gives a link a routing table, so that sockets bound to it leave over it whatever the main table says.
-    fn route(&mut self, link: &Link) -> Result<(), Fault> {
-        let Some(changes) = &mut self.changes else { return Ok(()) };
-        let routed = lock(changes).route_link(&link.name);
-        let Err(error) = routed else { return Ok(()) };
-        let fault = faults::net(format!("cannot use link `{}`", link.name), &error);
-        if fault.kind != bondwire_api::FaultKind::Permission {
-            // Addresses and routes come one by one, and links may vanish again: it is tried again soon.
-            tracing::debug!("{fault}");
-            self.unrouted = true;
-        } else if self.options.needs_network() {
-            return Err(fault);
-        }
-        Ok(())
-    }
-
-    /// A link is gone, or cannot be used any more.
-    fn on_link_gone(&mut self, link: &Link) {
-        let Some(used) = self.used.remove(&link.index) else { return };
-        let why = self.choice.obstacle(link).unwrap_or_else(|| format!("link `{}` is gone", used.name));
-        tracing::warn!("{why}");
-        let id = LinkId(link.index);
-        self.desk.set_route(id, None);
-        self.policy.with(|balancer, now| balancer.remove_link(id, now));
-        self.plan_changed = true;
-        if let Some(captured) = &mut self.captured {
-            // Its table stays, for its mark is led to another's while it is gone.
-            let plan = self.policy.with(|balancer, now| balancer.plan(now));
-            let to = plan.bulk.iter().max_by_key(|(_, weight)| *weight).map(|(link, _)| *link);
-            if let Err(error) = captured.leave_link(id, to) {
-                tracing::debug!("link `{}` is not left yet: {error}", used.name);
-            }
-            return;
-        }
-        if let Some(changes) = &mut self.changes
-            && let Err(error) = lock(changes).unroute_link(&used.name)
-        {
-            tracing::debug!("the routes of link `{}` were not all removed: {error}", used.name);
-        }
-    }
-
-    /// A link has other addresses: sockets that use the old ones hang until they time out, so they are closed.
-    fn on_addresses_lost(&mut self, before: &Link, now: &Link) {
-        let lost = lost_addresses(before, now);
-        if lost.is_empty() || !self.used.contains_key(&now.index) || self.options.keep_sockets {
-            return;
-        }
-        tracing::info!("link `{}` has lost an address; its sockets are closed", now.name);
-        match self.traffic.watch().close(|socket| lost.contains(&socket.local.ip())) {
-            Ok(count) => tracing::debug!("{count} sockets were closed"),
-            Err(error) => tracing::debug!("sockets were not closed: {error}"),
-        }
-    }
-
-    /// What is wanted of the links has changed.
-    fn apply_settings(&mut self) -> Result<(), Fault> {
-        let links: Vec<Link> =
-            self.watcher.links().filter(|link| self.choice.includes(link)).cloned().collect();
-        links.iter().try_for_each(|link| self.on_link(link))
-    }
-
     fn publish(&mut self) {
         let snapshot = self.policy.with(|balancer, now| balancer.snapshot(now));
         let links: Vec<&Link> = self.watcher.links().filter(|link| self.choice.includes(link)).collect();
         self.meeting.publish(self.view.status(&snapshot, &links, Some(&self.choice)));
     }
-}
-
-/// A panic while it was held leaves the changes whole: each is noted before it is made.
-fn lock(changes: &SharedChanges) -> MutexGuard<'_, Changes> {
-    changes.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The resolvers that were named, or the system's.
