@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod bpf;
 mod check;
 mod demo;
 mod process;
@@ -22,6 +23,7 @@ usage: cargo xtask COMMAND
   demo [ARGS...]   build bondwire and run `bondwire demo ARGS` (try: --seconds 20 --json)
   test [FILTER]    set this machine up, then run the checks and all tests; with FILTER only the tests whose name has it
   bench [ARGS...]  build bondwire, measure it on emulated links and print a table (see docs/benchmarks.md; try: --help)
+  bpf              build the programs that capturing loads into the kernel (after a change of their source; needs clang)
   check            formatting, clippy, documentation, layers, sizes, requirements; runs no test
 ";
 
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         ("bench", args) => bench::run(args),
         ("test", []) => test::run(None),
         ("test", [filter]) if !filter.starts_with('-') => test::run(Some(filter)),
+        ("bpf", []) => bpf::run(),
         ("check", []) => check::run(),
         ("help" | "--help" | "-h", _) => {
             print!("{USAGE}");

@@ -18,7 +18,12 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("ping", "iputils-ping"),
     ("unshare", "util-linux"),
     ("cc", "gcc"),
+    ("curl", "curl"),
+    ("wget", "wget"),
 ];
+
+/// What one test more needs, too large to be installed unasked; without it that test is passed over.
+const OPTIONAL: &[(&str, &str)] = &[("chromium", "chromium")];
 
 /// Directories that hold system programs but are missing from an ordinary user's PATH on Debian.
 const SYSTEM: &[&str] = &["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/bin", "/bin"];
@@ -34,6 +39,11 @@ pub(crate) fn run() -> Result<()> {
 }
 
 fn programs() -> Result<()> {
+    for (program, package) in OPTIONAL.iter().filter(|(program, _)| !is_installed(program)) {
+        eprintln!(
+            "without {program} one test is passed over: apt-get install -y --no-install-recommends {package}"
+        );
+    }
     let packages = missing_packages();
     if packages.is_empty() {
         return Ok(());

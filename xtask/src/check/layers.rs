@@ -21,18 +21,27 @@ const TABLE: &[(&str, &[&str])] = &[
     ("crypto", &["units", "wire"]),
     ("path", &["units", "wire"]),
     ("bond", &["units", "packet", "wire", "fec", "crypto", "path"]),
+    // The other way, without a tunnel: it knows nothing of the bond.
+    ("balance", &["units"]),
     // io: Linux at its edge, which knows batches but no bond
     ("netctl", &["units"]),
     ("udp", &["units", "packet"]),
     // The device of a namespace without /dev/net/tun is a pair of interfaces, which `netctl` makes.
     ("tun", &["units", "packet", "netctl"]),
+    ("capture", &["units", "netctl"]),
     ("rawlink", &["units"]),
+    ("sockets", &[]),
+    ("stream", &[]),
     // app
     ("engine", &["units", "packet", "wire", "crypto", "path", "bond", "udp", "tun"]),
+    ("proxy", &["units", "stream"]),
     ("api", &["units"]),
     (
         "daemon",
-        &["units", "packet", "wire", "crypto", "path", "bond", "udp", "tun", "netctl", "engine", "api"],
+        &[
+            "units", "packet", "wire", "crypto", "path", "bond", "balance", "udp", "tun", "netctl",
+            "sockets", "capture", "engine", "proxy", "api",
+        ],
     ),
     // The command line starts a daemon in its own process, and reaches a running one through `api` alone.
     ("cli", &["units", "wire", "crypto", "netctl", "api", "daemon", "netns", "scenario"]),
@@ -46,7 +55,7 @@ const TABLE: &[(&str, &[&str])] = &[
 ];
 
 /// The crates that have no clock, socket, thread or `unsafe`.
-const CORE: &[&str] = &["units", "packet", "wire", "netem", "fec", "crypto", "path", "bond"];
+const CORE: &[&str] = &["units", "packet", "wire", "netem", "fec", "crypto", "path", "bond", "balance"];
 
 /// What a test of any crate may use on top of its row.
 const FOR_TESTS: &[&str] = &["netem", "scenario", "sim", "netns", "bench"];

@@ -14,8 +14,8 @@ use tokio::net::UnixStream;
 
 use crate::listener::{SocketLock, lock_path};
 use crate::{
-    Clients, Fault, Info, LinkAnswer, LinkChange, LinkRequest, Links, Mode, ModeAnswer, ModeChange, Status,
-    Streams,
+    Clients, Fault, Info, LinkAnswer, LinkChange, LinkRequest, Links, Mode, ModeAnswer, ModeChange, Sockets,
+    Status, Streams,
 };
 
 /// How long a daemon may take to answer one request.
@@ -75,6 +75,14 @@ impl ControlClient {
     /// As [`ControlClient::info`].
     pub fn streams(&self) -> Result<Streams, Fault> {
         self.request(Method::GET, "/v1/streams", None::<&()>)
+    }
+
+    /// The sockets that leave the machine over a link.
+    ///
+    /// # Errors
+    /// As [`ControlClient::info`], and if the daemon is a server.
+    pub fn sockets(&self) -> Result<Sockets, Fault> {
+        self.request(Method::GET, "/v1/sockets", None::<&()>)
     }
 
     /// Changes the mode of the session.
@@ -162,7 +170,7 @@ impl ControlClient {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Fault::unreachable(
                 "bondwire is not running",
                 format!("no daemon listens on {path}"),
-                "start it with `bondwire up` (or `bondwire server run`); if it runs with another socket, name it with --socket",
+                "start it with `bondwire up` (or `bondwire balance`, `bondwire server run`); if it runs with another socket, name it with --socket",
             ),
             io::ErrorKind::PermissionDenied => Fault::permission(
                 "cannot speak to the running bondwire",

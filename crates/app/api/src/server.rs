@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use crate::listener::{BoundSocket, OwnerListener, bind_socket};
 use crate::{
     Clients, Fault, FaultKind, Info, LinkAnswer, LinkChange, LinkRequest, Links, Mode, ModeAnswer,
-    ModeChange, Status, Streams,
+    ModeChange, Sockets, Status, Streams,
 };
 
 /// The greatest body of a request, in bytes.
@@ -35,10 +35,15 @@ pub trait Control: Send + Sync + 'static {
     fn clients(&self) -> Result<Clients, Fault>;
     /// The real-time flows.
     fn streams(&self) -> Streams;
+    /// The sockets that leave the machine over a link.
+    ///
+    /// # Errors
+    /// On a server, which has none of its own; if the kernel does not list them.
+    fn sockets(&self) -> Result<Sockets, Fault>;
     /// Changes the mode of the session.
     ///
     /// # Errors
-    /// On a server, which has none of its own.
+    /// On a server and in mode `balance`, which have none to change.
     fn set_mode(&self, mode: Mode) -> Result<ModeAnswer, Fault>;
     /// The links of a client, with what is wanted of them.
     ///
@@ -120,6 +125,7 @@ fn router(control: Shared) -> Router {
             get(|State(control): State<Shared>| async move { answer(control.links()) }).patch(set_link),
         )
         .route("/v1/streams", get(|State(control): State<Shared>| async move { Json(control.streams()) }))
+        .route("/v1/sockets", get(|State(control): State<Shared>| async move { answer(control.sockets()) }))
         .route("/v1/mode", put(set_mode))
         .route("/v1/down", post(down))
         .fallback(|| async {

@@ -36,6 +36,8 @@ fn link() -> LinkStatus {
         in_flight_bytes: 7,
         mtu: 1500,
         remote: None,
+        share: None,
+        sockets: None,
     }
 }
 
@@ -94,6 +96,11 @@ impl Control for Fake {
 
     fn streams(&self) -> Streams {
         Streams { mode: Some(Mode::Streaming), streams: vec![stream()] }
+    }
+
+    fn sockets(&self) -> Result<Sockets, Fault> {
+        let socket = SocketEntry { remote: "203.0.113.5:443".into(), ..SocketEntry::default() };
+        Ok(Sockets { mode: Some(Mode::Balance), sockets: vec![socket], left_out: 0 })
     }
 
     fn set_mode(&self, mode: Mode) -> Result<ModeAnswer, Fault> {
@@ -166,6 +173,14 @@ fn the_names_that_scripts_rely_on() {
     for name in ["remote", "reason", "link", "up", "down"] {
         assert!(json["streams"][0].get(name).is_some(), "{name}");
     }
+    let json = serde_json::to_value(Fake::new().sockets().expect("sockets")).expect("sockets are JSON");
+    assert_eq!(json["mode"], "balance");
+    for name in
+        ["process", "remote", "protocol", "stage", "link", "bytes_tx", "bytes_rx", "rtt_ms", "retransmits"]
+    {
+        assert!(json["sockets"][0].get(name).is_some(), "{name}");
+    }
+    let json = serde_json::to_value(Fake::new().streams()).expect("streams are JSON");
     for name in ["bps", "delay_ms", "jitter_ms", "loss_before", "loss_after", "saved_by_repair"] {
         assert!(json["streams"][0]["up"].get(name).is_some(), "{name}");
     }
@@ -184,6 +199,7 @@ fn requests_and_answers() {
     let answer = client.set_mode(Mode::Streaming).expect("mode");
     assert_eq!(answer.mode, Mode::Streaming);
     assert_eq!(client.streams().expect("streams").streams, vec![stream()]);
+    assert_eq!(client.sockets().expect("sockets").sockets[0].remote, "203.0.113.5:443");
     assert_eq!(client.status().expect("status").mode, Some(Mode::Streaming));
     assert_eq!(client.links().expect("links").links, [entry()]);
     let set = |change| client.set_link("wan0", change).expect("a change").link;

@@ -5,7 +5,7 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// How the bond spreads packets over its links.
+/// How traffic is spread over the links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
@@ -15,10 +15,12 @@ pub enum Mode {
     Streaming,
     /// Each packet goes over several links; the first copy wins.
     Redundant,
+    /// Each socket goes over one link: no bond, no server, no tunnel.
+    Balance,
 }
 
 impl Mode {
-    /// All modes, in the order in which they are shown.
+    /// The modes of a bond, in the order in which they are shown. `balance` is none: it is a command of its own.
     pub const ALL: [Self; 3] = [Self::Speed, Self::Streaming, Self::Redundant];
 
     /// The name that people type.
@@ -27,13 +29,14 @@ impl Mode {
             Self::Speed => "speed",
             Self::Streaming => "streaming",
             Self::Redundant => "redundant",
+            Self::Balance => "balance",
         }
     }
 
     /// What has to be said to someone who chooses this mode, if anything.
     pub const fn remark(self) -> Option<&'static str> {
         match self {
-            Self::Speed | Self::Streaming | Self::Redundant => None,
+            Self::Speed | Self::Streaming | Self::Redundant | Self::Balance => None,
         }
     }
 }
@@ -47,7 +50,14 @@ impl fmt::Display for Mode {
 impl FromStr for Mode {
     type Err = String;
 
+    /// Parses the name of a bond's mode.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == Self::Balance.name() {
+            return Err(
+                "`balance` is no mode of a bond, since it has no server; start it with `bondwire balance`"
+                    .to_owned(),
+            );
+        }
         Self::ALL
             .into_iter()
             .find(|mode| mode.name() == text)
@@ -59,7 +69,7 @@ impl FromStr for Mode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// `bondwire up`.
+    /// `bondwire up` and `bondwire balance`.
     Client,
     /// `bondwire server run`.
     Server,
@@ -83,11 +93,11 @@ pub struct Status {
     pub role: Role,
     /// The mode of the session; none on a server, where each client has its own.
     pub mode: Option<Mode>,
-    /// `connecting`, `connected`, `refused`, `replaced` or `closed` on a client, `running` on a server.
+    /// `connecting`, `connected`, `refused`, `replaced` or `closed` on a client, `running` on a server, `balancing` in mode `balance`.
     pub state: String,
     /// Why it is in that state, when there is something to say (what was tried, who refused).
     pub reason: Option<String>,
-    /// The server's outer address on a client; the address that is listened on, on a server.
+    /// The server's outer address on a client; the address that is listened on, on a server; the proxy's in mode `balance`.
     pub server: Option<String>,
     /// The process.
     pub pid: u32,
@@ -105,7 +115,7 @@ pub struct Status {
     pub mtu: u16,
     /// The links of a client; the paths of all clients on a server, named by the client and the remote address.
     pub links: Vec<LinkStatus>,
-    /// Inner flows that are alive.
+    /// Inner flows that are alive; sockets in mode `balance`.
     pub flows: u64,
     /// Sums over all links, and what became of packets.
     pub totals: Totals,
@@ -146,6 +156,12 @@ pub struct LinkStatus {
     pub mtu: u16,
     /// The address of the other side on this link.
     pub remote: Option<String>,
+    /// In mode `balance`: its share of the next sockets, 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<f64>,
+    /// In mode `balance`: the sockets that it carries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sockets: Option<u64>,
 }
 
 /// Sums over all links, and what became of inner packets.

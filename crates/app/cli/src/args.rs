@@ -31,6 +31,9 @@ To set it up:
   laptop$ bondwire join bw1-...
   laptop$ bondwire up
 
+Without a server, each socket on one link:
+  laptop$ bondwire balance
+
 Exit codes: 0 done, 1 failed, 2 bad usage, 3 no permission, 4 not reachable.";
 
 /// What every command accepts.
@@ -74,12 +77,16 @@ pub(crate) enum Command {
     Join(commands::join::Args),
     /// Connect, and send this machine's traffic through the bond
     Up(commands::up::Args),
+    /// Spread this machine's sockets over its links, without a server
+    Balance(commands::balance::Args),
     /// Stop a running bondwire, and undo what a killed one left
     Down(commands::down::Args),
     /// Show how a running bondwire stands
     Status(commands::status::Args),
     /// Show the links; set when each is used, and how much it may carry
     Links(commands::links::Args),
+    /// List the sockets: process, remote, stage, link, bytes, rate
+    Sockets(commands::sockets::Args),
     /// List the real-time flows: calls, games, live video
     Streams(commands::streams::Args),
     /// Change how packets are spread over the links

@@ -8,6 +8,7 @@
 
 mod args;
 mod commands;
+mod link_arg;
 mod output;
 mod table;
 mod usage;
@@ -48,9 +49,11 @@ fn run(cli: Cli) -> Result<(), Fault> {
         Command::Server(args) => commands::server::run(args, global),
         Command::Join(args) => commands::join::run(&args, global),
         Command::Up(args) => commands::up::run(args, global),
+        Command::Balance(args) => commands::balance::run(args, global),
         Command::Down(args) => commands::down::run(&args, global),
         Command::Status(args) => commands::status::run(&args, global),
         Command::Links(args) => commands::links::run(&args, global),
+        Command::Sockets(args) => commands::sockets::run(&args, global),
         Command::Streams(args) => commands::streams::run(&args, global),
         Command::Mode(args) => commands::mode::run(&args, global),
     }

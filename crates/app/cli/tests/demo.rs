@@ -32,6 +32,23 @@ fn one_download_runs_over_all_links_and_survives_the_death_of_the_best() {
 }
 
 #[test]
+fn eight_downloads_are_balanced_and_connect_again_when_a_link_dies() {
+    let output = demo(&["--mode", "balance", "--seconds", "16", "--json"]).output().expect("it starts");
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{log}");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON object, and nothing else");
+    println!("{report:#}\n{log}");
+    assert_eq!(report["mode"], "balance");
+    assert!(report["reconnects"].as_u64().expect("a number") > 0, "the sockets of the dead link were closed");
+    let links = report["links"].as_array().expect("a list");
+    let shares: Vec<f64> = links.iter().map(|link| link["share"].as_f64().expect("a number")).collect();
+    assert!((shares.iter().sum::<f64>() - 1.0).abs() < 0.01, "{shares:?}");
+    // The slowest of the three has a fifth of the sum; that the others carry more than it does not depend on the machine.
+    assert!(shares.iter().filter(|share| **share > 0.1).count() >= 2, "{shares:?}");
+    assert!(report["ratio"].as_f64().expect("a number") > 1.0, "{report}");
+}
+
+#[test]
 fn a_signal_ends_it() {
     let mut demo =
         demo(&["--json"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");

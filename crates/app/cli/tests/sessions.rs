@@ -6,7 +6,7 @@ mod support;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
-use bondwire_api::ClientState;
+use bondwire_api::{ClientState, Mode};
 use bondwire_netns::Node;
 use bondwire_netns::traffic::{Bulk, BulkOptions, Direction, Probe, ProbeOptions};
 use support::{Bond, MEGABYTE, Options, Side, assert_whole, in_lab, ms, seconds, until};
@@ -41,6 +41,31 @@ fn a_client_and_its_sockets_survive_a_restart_of_the_server() {
         let report = transfer.finish().expect("a transfer");
         assert!(report.error.is_none() && report.intact, "{:?}", report.error);
         bond.kept_up();
+    });
+}
+
+#[test]
+fn sockets_that_go_through_a_bond_are_listed() {
+    in_lab("sockets_that_go_through_a_bond_are_listed", || {
+        let bond = Bond::profile("twin", Options::default()).started();
+        let transfer = bond.transfer(Direction::Down, 60 * MEGABYTE);
+        let listed = || {
+            let sockets = bond.client.control().sockets().expect("it runs");
+            assert_eq!(sockets.mode, Some(Mode::Speed));
+            sockets.sockets.into_iter().find(|socket| socket.bytes_rx > MEGABYTE)
+        };
+        until("the download is listed", seconds(10), || listed().is_some());
+        // A rate is what was moved since the question before.
+        until("with its rate", seconds(10), || listed().is_some_and(|socket| socket.rx_bps > 0));
+        let socket = listed().expect("it runs");
+        assert_eq!((socket.way.as_str(), socket.protocol.as_str(), socket.link), ("bond", "tcp", None));
+        assert_eq!(socket.pid, Some(std::process::id()));
+        assert!(socket.local.starts_with("10.99.0.2:"), "{}", socket.local);
+        assert_whole(&transfer.finish().expect("a transfer"), 60 * MEGABYTE);
+        let fault = bond.server.control().sockets().expect_err("a server has none");
+        assert!(fault.what_to_do.contains("on the client"), "{fault}");
+        let fault = bond.client.control().set_mode(Mode::Balance).expect_err("no mode of a bond");
+        assert!(fault.what_to_do.contains("bondwire balance"), "{fault}");
     });
 }
 

@@ -3,20 +3,25 @@
 //! The main thread publishes a status at every turn, at most [`EVERY`] old; the API's thread reads it, leaves commands, and
 //! wakes the main thread. Neither waits for the other longer than a copy takes.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bondwire_api::{
     Clients, Control, Fault, Info, LinkAnswer, LinkChange, LinkEntry, LinkStatus, Links, Mode, ModeAnswer,
-    Role, Status, Streams,
+    Role, Sockets, Status, Streams,
 };
 
 use crate::config::suggest;
+use crate::faults;
 use crate::link_settings::LinkSettings;
+use crate::sockets::SocketWatch;
 use crate::wake::Waker;
 
 /// How often a status is published at least.
 pub(crate) const EVERY: Duration = Duration::from_millis(200);
+
+/// How long a question for sockets waits for the main thread, which answers within milliseconds.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The place where the two threads meet.
 #[derive(Debug)]
@@ -26,6 +31,10 @@ pub(crate) struct Meeting {
     /// A client's.
     links: Option<Arc<LinkSettings>>,
     shared: Mutex<Shared>,
+    /// Looks at the machine's sockets when it is asked for them; not needed where they are published.
+    watch: Mutex<Option<SocketWatch>>,
+    /// Told when sockets were published.
+    shown: Condvar,
 }
 
 #[derive(Debug)]
@@ -33,6 +42,8 @@ struct Shared {
     status: Status,
     clients: Clients,
     streams: Streams,
+    sockets: Sockets,
+    sockets_wanted: bool,
     mode: Option<Mode>,
     links_changed: bool,
     stop: bool,
@@ -46,11 +57,20 @@ impl Meeting {
             status,
             clients: Clients::default(),
             streams: Streams::default(),
+            sockets: Sockets::default(),
+            sockets_wanted: false,
             mode: None,
             links_changed: false,
             stop: false,
         };
-        Self { role, waker, links: None, shared: Mutex::new(shared) }
+        Self {
+            role,
+            waker,
+            links: None,
+            shared: Mutex::new(shared),
+            watch: Mutex::default(),
+            shown: Condvar::new(),
+        }
     }
 
     /// The same for a client, whose links can be steered.
@@ -71,6 +91,20 @@ impl Meeting {
     /// Shows the real-time flows as they are now.
     pub(crate) fn publish_streams(&self, streams: Streams) {
         self.lock().streams = streams;
+    }
+
+    /// Shows the sockets of mode `balance` as they are now.
+    pub(crate) fn publish_sockets(&self, sockets: Sockets) {
+        let mut shared = self.lock();
+        shared.sockets = sockets;
+        shared.sockets_wanted = false;
+        drop(shared);
+        self.shown.notify_all();
+    }
+
+    /// Whether somebody waits for them: whose each is costs a search, so they are published on demand.
+    pub(crate) fn sockets_wanted(&self) -> bool {
+        self.lock().sockets_wanted
     }
 
     /// The mode that was asked for since the last call.
@@ -129,6 +163,36 @@ impl Control for Meeting {
         self.lock().streams.clone()
     }
 
+    fn sockets(&self) -> Result<Sockets, Fault> {
+        if self.role == Role::Server {
+            return Err(Fault::usage(
+                "there are no sockets to list",
+                "a server carries its clients' packets, and does not see their sockets",
+                "run `bondwire sockets` on the client",
+            ));
+        }
+        let status = {
+            let mut shared = self.lock();
+            if shared.status.mode == Some(Mode::Balance) {
+                shared.sockets_wanted = true;
+                self.waker.wake();
+                let waited = self.shown.wait_timeout_while(shared, PATIENCE, |shared| shared.sockets_wanted);
+                let (shared, _) = waited.unwrap_or_else(PoisonError::into_inner);
+                return Ok(shared.sockets.clone());
+            }
+            shared.status.clone()
+        };
+        let inner = [status.inner_v4, status.inner_v6];
+        let inner: Vec<_> = inner.iter().flatten().filter_map(|text| text.parse().ok()).collect();
+        // A look replaces what was remembered as a whole: a panic cannot leave half of it.
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        let sockets = match watch.take().map_or_else(SocketWatch::open, Ok) {
+            Ok(opened) => watch.insert(opened).through_bond(status.mode, &inner),
+            Err(error) => Err(error),
+        };
+        sockets.map_err(|error| faults::diag("cannot list the sockets", &error))
+    }
+
     fn set_mode(&self, mode: Mode) -> Result<ModeAnswer, Fault> {
         if self.role == Role::Server {
             return Err(Fault::usage(
@@ -138,6 +202,13 @@ impl Control for Meeting {
             ));
         }
         let mut shared = self.lock();
+        if mode == Mode::Balance || shared.status.mode == Some(Mode::Balance) {
+            return Err(Fault::usage(
+                "the mode was not changed",
+                "`balance` spreads sockets without a server, the other modes spread packets with one: they cannot change into each other while they run",
+                "end the running bondwire, then start `bondwire balance` or `bondwire up`",
+            ));
+        }
         shared.mode = Some(mode);
         shared.status.mode = Some(mode);
         drop(shared);

@@ -3,12 +3,22 @@
 use bondwire_api::Fault;
 use bondwire_engine::EngineError;
 use bondwire_netctl::NetError;
+use bondwire_sockets::DiagError;
 
 /// An error of the network layer, on the way to `what`.
 pub(crate) fn net(what: impl Into<String>, error: &NetError) -> Fault {
     let (why, what_to_do) = halves(&error.to_string());
     match error {
         NetError::NoPermission { .. } => Fault::permission(what, why, what_to_do),
+        _ => Fault::failed(what, why, what_to_do),
+    }
+}
+
+/// An error of the socket diagnostics, on the way to `what`.
+pub(crate) fn diag(what: impl Into<String>, error: &DiagError) -> Fault {
+    let (why, what_to_do) = halves(&error.to_string());
+    match error {
+        DiagError::NoPermission { .. } => Fault::permission(what, why, what_to_do),
         _ => Fault::failed(what, why, what_to_do),
     }
 }

@@ -1,7 +1,7 @@
 //! What stands between the command line and the data plane: configuration, identity, state, supervision.
 //!
 //! Offline work ([`identity`]: `server init`, `invite`, `join`, …) touches files of the configuration folder and nothing else.
-//! The two daemons, [`up`] and [`server_run`], take a thread for themselves: they prepare the network, start the data plane, watch what
+//! The daemons, [`up`], [`balance`] and [`server_run`], take a thread for themselves: they prepare the network, start the data plane, watch what
 //! changes around them, and leave the network as they found it, by whatever way they end; [`recover`] does the rest after a `kill -9`.
 //! A running daemon is seen and steered through the control API only.
 //!
@@ -10,6 +10,7 @@
 //! Bounds: sessions and memory by configuration, files of at most 1 MiB, one timestamp file for each client.
 #![forbid(unsafe_code)]
 
+mod balance;
 mod cipher;
 mod client;
 pub mod config;
@@ -25,12 +26,14 @@ pub mod names;
 mod pump;
 mod resolve;
 mod server;
+mod sockets;
 mod status;
 mod streams;
 mod timestamps;
 mod tunnel;
 mod wake;
 
+pub use balance::{BalanceOptions, balance};
 pub use client::{UpOptions, up};
 pub use folders::Folders;
 pub use server::server_run;

@@ -20,7 +20,8 @@ pub(crate) fn mode_of(mode: bondwire_wire::Mode) -> Mode {
 /// The bond's name of a mode.
 pub(crate) fn mode_for(mode: Mode) -> bondwire_wire::Mode {
     match mode {
-        Mode::Speed => bondwire_wire::Mode::Speed,
+        // `balance` is refused wherever a bond's mode is said.
+        Mode::Speed | Mode::Balance => bondwire_wire::Mode::Speed,
         Mode::Streaming => bondwire_wire::Mode::Streaming,
         Mode::Redundant => bondwire_wire::Mode::Redundant,
     }
@@ -45,6 +46,8 @@ pub(crate) fn idle_link(name: &str, kind: &str, state: &str, mtu: u16) -> LinkSt
         in_flight_bytes: 0,
         mtu,
         remote: None,
+        share: None,
+        sockets: None,
     }
 }
 

@@ -4,6 +4,7 @@ use crate::change::Change;
 use crate::error::NetError;
 use crate::journal::{Journal, Recovery};
 use crate::netlink::Netlink;
+use crate::nft;
 
 /// A change that could not be undone.
 #[derive(Debug)]
@@ -66,6 +67,7 @@ impl Changes {
     /// # Errors
     /// The first change that the kernel refuses. The ones before it stand, and belong to the group.
     pub fn sync(&mut self, group: &str, wanted: &[Change]) -> Result<(), NetError> {
+        self.replace_tables(group, wanted)?;
         self.undo_where(|made| made.group == group && !wanted.contains(&made.change))?;
         let (standing, new): (Vec<&Change>, Vec<&Change>) = wanted
             .iter()
@@ -97,6 +99,31 @@ impl Changes {
             self.made.push(Made { group: group.to_owned(), change, number: *number, foreign });
         }
         Ok(())
+    }
+
+    /// Gives nftables tables that stand already their new content, so that no packet sees them missing.
+    fn replace_tables(&mut self, group: &str, wanted: &[Change]) -> Result<(), NetError> {
+        for change in wanted {
+            let Change::NftTable { name, .. } = change else { continue };
+            let same_name = |made: &&mut Made| {
+                made.group == group && matches!(&made.change, Change::NftTable { name: n, .. } if n == name)
+            };
+            if let Some(made) = self.made.iter_mut().find(same_name)
+                && made.change != *change
+            {
+                change.apply(&mut self.netlink)?;
+                made.change = change.clone();
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs `nft` commands on tables of ours, in one transaction: for elements of sets and maps, which come and go with their table.
+    ///
+    /// # Errors
+    /// `nft` is missing or refuses. Nothing is changed then.
+    pub fn nft_commands(&mut self, what: &str, script: &str) -> Result<(), NetError> {
+        nft::commands(what, script)
     }
 
     /// Undoes a group.

@@ -7,7 +7,8 @@
 //!
 //! The plans turn an intention into changes: [`Changes::route_link`] gives a link a routing table of its own,
 //! [`Changes::default_through`] leads the machine's traffic into the tunnel without touching its default routes,
-//! [`Changes::forwarding_and_nat`] makes a server forward.
+//! [`Changes::forwarding_and_nat`] makes a server forward, [`Changes::mark_link`] leads marked sockets to a link, and [`forget_marked`] makes
+//! connection tracking forget the flows of a link that died.
 //!
 //! All of it works in any network namespace where the caller has `CAP_NET_ADMIN`, so also in a user namespace without root.
 //! Bounds: lists are as long as the kernel's; the journal grows by one short line per change and is removed when all are undone.
@@ -16,6 +17,7 @@
 
 mod change;
 mod changes;
+mod conntrack;
 mod error;
 mod firewall;
 mod journal;
@@ -33,6 +35,7 @@ mod tests;
 
 pub use change::Change;
 pub use changes::{Changes, UndoFailure};
+pub use conntrack::forget_marked;
 pub use error::NetError;
 pub use firewall::{FirewallWarning, foreign_firewalls};
 pub use journal::{Journal, Recovery};
@@ -40,5 +43,6 @@ pub use kind::LinkKind;
 pub use link::{Gateway, Link, LinkAddress};
 pub use model::{Family, Prefix, Route, RouteKind, Rule};
 pub use netlink::Netlink;
+pub use nft::probe as probe_nft;
 pub use plan::{FIRST_TABLE, Forwarding, Ipv6Policy, LAST_TABLE, RULE_PRIORITIES};
 pub use watch::{LinkEvent, Watcher};

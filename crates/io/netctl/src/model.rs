@@ -197,6 +197,9 @@ pub struct Rule {
     pub from: Option<Prefix>,
     /// Only packets of sockets bound to that interface.
     pub oif: Option<String>,
+    /// Only packets with exactly that mark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<u32>,
     /// The table that is looked into.
     pub table: u32,
     /// Ignore routes of the table whose prefix is not longer than this.
@@ -206,7 +209,7 @@ pub struct Rule {
 impl Rule {
     /// `lookup TABLE` for all packets.
     pub fn lookup(family: Family, priority: u32, table: u32) -> Self {
-        Self { family, priority, from: None, oif: None, table, suppress_prefix_length: None }
+        Self { family, priority, from: None, oif: None, mark: None, table, suppress_prefix_length: None }
     }
 }
 
@@ -219,6 +222,9 @@ impl fmt::Display for Rule {
         }
         if let Some(oif) = &self.oif {
             write!(f, " oif {oif}")?;
+        }
+        if let Some(mark) = self.mark {
+            write!(f, " fwmark {mark:#x}")?;
         }
         write!(f, " lookup {}", self.table)?;
         if let Some(length) = self.suppress_prefix_length {

@@ -14,13 +14,30 @@ const MESSAGE_LINES: usize = 3;
 /// Replaces a table in one transaction: the kernel shows either the old one or the new one, or an error and the old one.
 pub(crate) fn replace_table(name: &str, body: &str) -> Result<(), NetError> {
     let script = format!("add table inet {name}\ndelete table inet {name}\ntable inet {name} {{\n{body}}}\n");
-    run("set up NAT", &["-f", "-"], &script).map(|_| ())
+    run("set up the nftables table", &["-f", "-"], &script).map(|_| ())
+}
+
+/// Runs commands of `nft`, in one transaction.
+pub(crate) fn commands(what: &str, script: &str) -> Result<(), NetError> {
+    run(what, &["-f", "-"], script).map(|_| ())
+}
+
+/// Whether `nft` is installed and may list what there is.
+///
+/// # Errors
+/// Why not.
+pub fn probe() -> Result<(), NetError> {
+    run("use nftables", &["list", "tables"], "").map(|_| ())
 }
 
 /// Deletes a table; one that is not there is no error.
 pub(crate) fn delete_table(name: &str) -> Result<(), NetError> {
-    run("take NAT down", &["-f", "-"], &format!("add table inet {name}\ndelete table inet {name}\n"))
-        .map(|_| ())
+    run(
+        "take the nftables table down",
+        &["-f", "-"],
+        &format!("add table inet {name}\ndelete table inet {name}\n"),
+    )
+    .map(|_| ())
 }
 
 /// The whole ruleset as JSON; none where `nft` is missing or may not be used.

@@ -6,6 +6,7 @@
 //! cut links; without a person a script does it, and the figures are printed as one JSON object.
 
 mod bond;
+mod downloads;
 mod figures;
 mod live;
 mod report;
@@ -41,9 +42,18 @@ pub(crate) struct Args {
     /// The links: the name of a profile (twin, home, road, geo, event, skew, poison, demo), or a scenario file
     #[arg(long, value_name = "NAME|FILE", default_value = "demo")]
     profile: String,
-    /// How packets are spread: speed, streaming or redundant
-    #[arg(long, value_name = "MODE", default_value = "speed")]
+    /// How packets are spread: speed, streaming or redundant; or balance: no server, and each of eight downloads on one link
+    #[arg(long, value_name = "MODE", default_value = "speed", value_parser = mode)]
     mode: Mode,
+}
+
+/// The modes of a bond, and `balance`.
+fn mode(text: &str) -> Result<Mode, String> {
+    if text == Mode::Balance.name() {
+        Ok(Mode::Balance)
+    } else {
+        text.parse().map_err(|why| format!("{why}, and balance"))
+    }
 }
 
 /// Runs the demo; with `json`, or without a terminal, unattended.

@@ -164,6 +164,8 @@ mod tests {
                 in_flight_bytes: 0,
                 mtu: 1500,
                 remote: None,
+                share: None,
+                sockets: None,
             },
             priority_setting: setting,
             limit_up_bps: None,

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use bondwire_api::{ControlClient, Fault, LinkStatus, Role, Status};
+use bondwire_api::{ControlClient, Fault, LinkStatus, Mode, Role, Status};
 
 use crate::args::Global;
 use crate::output::{self, amount, rate, span};
@@ -46,18 +46,28 @@ fn render(status: &Status) -> String {
             [&status.inner_v4, &status.inner_v6].into_iter().flatten().map(String::as_str).collect();
         text.push_str(&format!("tunnel:  {device}  {}  mtu {}\n", addresses.join("  "), status.mtu));
     }
-    text.push_str(&format!("flows:   {}\n\n", status.flows));
+    let flows = if is_balancing(status) { "sockets: " } else { "flows:   " };
+    text.push_str(&format!("{flows}{}\n\n", status.flows));
     text.push_str(&links(status).render());
     text
+}
+
+/// Whether there is no bond: each socket goes over one link.
+fn is_balancing(status: &Status) -> bool {
+    status.mode == Some(Mode::Balance)
 }
 
 fn headline(status: &Status) -> String {
     let up = span(status.uptime_ms / 1000);
     let server = status.server.as_deref().unwrap_or("-");
     match status.role {
+        _ if is_balancing(status) => {
+            let proxy = status.server.as_ref().map_or_else(String::new, |at| format!("proxy on {at}, "));
+            format!("state:   {}, {proxy}up for {up}\nmode:    balance\n", status.state)
+        }
         Role::Server => format!("server:  {} on {server} for {up}\n", status.state),
         Role::Client => {
-            let mode = status.mode.map_or("-", bondwire_api::Mode::name);
+            let mode = status.mode.map_or("-", Mode::name);
             format!("state:   {}, server {server}, up for {up}\nmode:    {mode}\n", status.state)
         }
     }
@@ -79,9 +89,16 @@ fn links(status: &Status) -> Table {
         "RECEIVED",
         "SENT",
     ];
-    let mut table = Table::new(&headings, &[4, 5, 6, 7, 8, 9, 10, 11]);
+    let balancing = is_balancing(status);
+    let shares: &[&str] = if balancing { &["SHARE", "SOCKETS"] } else { &[] };
+    let mut table = Table::new(&[&headings, shares].concat(), &[4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
     for link in &status.links {
-        table.row(link_row(link));
+        let mut row = link_row(link);
+        if balancing {
+            row.push(link.share.map_or_else(|| "-".into(), |share| format!("{:.0} %", share * 100.0)));
+            row.push(link.sockets.map_or_else(|| "-".into(), |count| count.to_string()));
+        }
+        table.row(row);
     }
     if status.links.len() > 1 {
         let totals = &status.totals;
@@ -126,7 +143,7 @@ fn capacity(bps: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use bondwire_api::{Mode, Totals};
+    use bondwire_api::Totals;
 
     use super::*;
 
@@ -149,6 +166,8 @@ mod tests {
             in_flight_bytes: 0,
             mtu: 1500,
             remote: None,
+            share: None,
+            sockets: None,
         };
         let status = Status {
             role: Role::Client,
@@ -181,5 +200,49 @@ wan1  ethernet  always    down          -  0.3 %  38.5 Mbit/s  1.0 Mbit/s    40.
 all                                               77.0 Mbit/s    0 kbit/s              -            -      0 kB    0 kB
 "
         );
+    }
+
+    #[test]
+    fn a_balancer_has_shares_and_no_server() {
+        let link = LinkStatus {
+            name: "wan0".into(),
+            kind: "ethernet".into(),
+            priority: "always".into(),
+            state: "active".into(),
+            rtt_ms: Some(20.04),
+            jitter_ms: None,
+            loss: 0.0,
+            tx_bps: 0,
+            rx_bps: 0,
+            capacity_up_bps: 0,
+            capacity_down_bps: 0,
+            bytes_tx: 0,
+            bytes_rx: 0,
+            in_flight_bytes: 0,
+            mtu: 1500,
+            remote: None,
+            share: Some(0.714),
+            sockets: Some(12),
+        };
+        let status = Status {
+            role: Role::Client,
+            mode: Some(Mode::Balance),
+            state: "balancing".into(),
+            reason: None,
+            server: Some("127.0.0.1:1080".into()),
+            pid: 1,
+            version: "0".into(),
+            uptime_ms: 61_000,
+            device: None,
+            inner_v4: None,
+            inner_v6: None,
+            mtu: 0,
+            links: vec![link],
+            flows: 12,
+            totals: Totals::default(),
+        };
+        let text = render(&status);
+        assert!(text.starts_with("state:   balancing, proxy on 127.0.0.1:1080, up for 1 min 1 s\nmode:    balance\nsockets: 12\n"), "{text}");
+        assert!(text.contains("SHARE") && text.contains("71 %"), "{text}");
     }
 }

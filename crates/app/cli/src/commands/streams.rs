@@ -107,6 +107,12 @@ In this mode only flows are looked for that say so by their DSCP (EF, VA, AF4x).
 `bondwire mode streaming` finds calls, games and live video by how they behave.
 "
         }
+        Some(Mode::Balance) => {
+            "no real-time flows: mode balance has no bond that would look for them
+
+`bondwire sockets` lists what goes over which link.
+"
+        }
         _ => {
             "no real-time flows at present
 

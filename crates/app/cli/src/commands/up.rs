@@ -1,13 +1,12 @@
 //! `bondwire up`
 
-use std::str::FromStr;
 use std::time::Duration;
 
-use bondwire_api::{Fault, Mode, Priority};
+use bondwire_api::{Fault, Mode};
 use bondwire_daemon::UpOptions;
-use bondwire_daemon::names::InterfaceName;
 
 use crate::args::Global;
+use crate::link_arg::LinkArg;
 use crate::output;
 
 /// Connects to the server, and sends this machine's traffic through the bond.
@@ -32,26 +31,6 @@ pub(crate) struct Args {
     wait: Option<u32>,
 }
 
-/// A link with its priority, if that is said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct LinkArg {
-    name: InterfaceName,
-    priority: Option<Priority>,
-}
-
-impl FromStr for LinkArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        // No interface has a colon in its name.
-        let (name, priority) = match text.split_once(':') {
-            Some((name, priority)) => (name, Some(priority.parse()?)),
-            None => (text, None),
-        };
-        Ok(Self { name: name.parse()?, priority })
-    }
-}
-
 pub(crate) fn run(args: Args, global: &Global) -> Result<(), Fault> {
     let options = UpOptions {
         mode: args.mode,
@@ -68,20 +47,5 @@ pub(crate) fn run(args: Args, global: &Global) -> Result<(), Fault> {
 pub(crate) fn say_ready(json: bool) {
     if let Err(fault) = output::say(if json { "{\"state\":\"ready\"}\n" } else { "ready\n" }) {
         output::note(&format!("warning: {fault}"));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_link_may_carry_its_priority() {
-        let link: LinkArg = "wan1:secondary".parse().expect("good");
-        assert_eq!((link.name.as_str(), link.priority), ("wan1", Some(Priority::Secondary)));
-        assert_eq!("wan1".parse::<LinkArg>().expect("good").priority, None);
-        for bad in ["wan1:", "wan1:second", ":backup", "a b:never", "wan1:never:never"] {
-            assert!(bad.parse::<LinkArg>().is_err(), "{bad}");
-        }
     }
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use bondwire_api::Mode;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
-use super::{LinkConfig, StreamsConfig, TunnelConfig};
+use super::{BalanceConfig, LinkConfig, StreamsConfig, TunnelConfig};
 use crate::names::{Endpoint, InterfaceName};
 
 /// What a client may be told. Every key has a default.
@@ -13,6 +14,7 @@ use crate::names::{Endpoint, InterfaceName};
 #[serde(deny_unknown_fields, default)]
 pub struct ClientConfig {
     /// The mode at start; `streaming`.
+    #[serde(deserialize_with = "bond_mode")]
     pub mode: Mode,
     /// In mode `redundant`, over how many links a packet goes at most, 2 to 5; 5.
     pub max_redundant: Copies,
@@ -24,6 +26,8 @@ pub struct ClientConfig {
     pub link: BTreeMap<InterfaceName, LinkConfig>,
     /// What is real-time, and what is not.
     pub streams: StreamsConfig,
+    /// What `bondwire balance` is told.
+    pub balance: BalanceConfig,
     /// The tunnel's device.
     pub tunnel: TunnelConfig,
     /// Where the server is, when that is not where the invite said.
@@ -39,9 +43,20 @@ impl Default for ClientConfig {
             links: LinksConfig::default(),
             link: BTreeMap::new(),
             streams: StreamsConfig::default(),
+            balance: BalanceConfig::default(),
             tunnel: TunnelConfig::default(),
             server: ServerOverride::default(),
         }
+    }
+}
+
+/// A mode that a bond has.
+fn bond_mode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Mode, D::Error> {
+    match Mode::deserialize(deserializer)? {
+        Mode::Balance => Err(D::Error::custom(
+            "`balance` is no mode of a bond, since it has no server; start it with `bondwire balance`",
+        )),
+        mode => Ok(mode),
     }
 }
 
@@ -120,6 +135,25 @@ pub(crate) const TEMPLATE: &str = r#"# bondwire, client. All keys are optional; 
 # What a rule names has to match: remote (address or network), port (either end's; also "5000-5010"), protocol ("udp"), dscp
 # (0 to 63, or "EF", "AF41" ...). Its class is "real-time", "bulk" or "default".
 #rules = [{ remote = "203.0.113.0/24", port = 9000, class = "real-time" }]
+
+[balance]
+# For `bondwire balance`, which needs no server and nothing else of this file. The first rule that matches a socket decides. What a
+# rule names has to match: remote (address or network), port, protocol ("tcp", "udp"), process, uid, name (of the host, and all
+# below it). It says one thing to do: link = "wan0" (another one while that is down), only = "wan0", avoid = "wwan0", bypass = true.
+#rules = [{ name = "bank.example", link = "eth0" }, { process = "rsync", avoid = "wwan0" }]
+# Sites that keep their link, so that a login does not see two addresses, and for how long after their last new socket.
+#sticky_ports = ["tcp/443", "udp/443"]
+#sticky_minutes = 10
+# Whether remote shells, DNS, calls and games take the link with the least delay.
+#prefer_delay = true
+# What is asked whether a link works: several, of different owners.
+#probes = ["ping 1.1.1.1", "dns 8.8.8.8", "tcp 9.9.9.9:443"]
+# Resolvers for names that the proxy is told. Empty: those of this system.
+#resolvers = []
+# Whether DNS questions of programs are asked over the links and raced (--transparent).
+#dns = true
+# Who may use the proxy.
+#login = { user = "me", password = "secret" }
 
 [tunnel]
 # "tun", or "packet" for user namespaces without /dev/net/tun.

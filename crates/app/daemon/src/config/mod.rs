@@ -4,6 +4,7 @@
 //! their own (see [`crate::identity`]). An unknown key is an error and not a silent no-op: the message names the file, the
 //! line, the column, and the nearest key that exists. Values are checked as they are read, so that each error has a place.
 
+mod balance;
 mod client;
 mod link;
 mod server;
@@ -16,6 +17,7 @@ use bondwire_api::Fault;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use balance::{BalanceConfig, BalanceRule, BalanceRules, LoginConfig};
 pub(crate) use client::TEMPLATE as CLIENT_TEMPLATE;
 pub use client::{ClientConfig, Copies, LinksConfig, ServerOverride};
 pub use link::{Limit, LinkConfig};
@@ -112,7 +114,7 @@ fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
 }
 
 /// The tables of the configuration files.
-const TABLES: [&str; 6] = ["links", "streams", "tunnel", "server", "network", "limits"];
+const TABLES: [&str; 7] = ["links", "streams", "balance", "tunnel", "server", "network", "limits"];
 
 /// A key as people have to write it: a table stands in brackets. There are tables on the top level only, where `tunnel` is one in both files.
 fn shown(key: &str, known: &[&str]) -> String {

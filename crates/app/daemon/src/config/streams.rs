@@ -79,7 +79,7 @@ struct RawRule {
 
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum Port {
+pub(super) enum Port {
     Number(i64),
     Range(String),
 }
@@ -121,7 +121,7 @@ impl TryFrom<RawRule> for StreamRule {
     }
 }
 
-fn network(text: &str) -> Result<(IpAddr, u8), String> {
+pub(super) fn network(text: &str) -> Result<(IpAddr, u8), String> {
     let wrong = || format!("`{text}` is neither an address nor a network such as 203.0.113.0/24");
     let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
     let address: IpAddr = address.parse().map_err(|_| wrong())?;
@@ -130,7 +130,7 @@ fn network(text: &str) -> Result<(IpAddr, u8), String> {
     if bits > most { Err(wrong()) } else { Ok((address, bits)) }
 }
 
-fn ports(port: Port) -> Result<RangeInclusive<u16>, String> {
+pub(super) fn ports(port: Port) -> Result<RangeInclusive<u16>, String> {
     let wrong = |shown: &str| format!("`{shown}` is no port: 1 to 65535, or a range such as \"5000-5010\"");
     let one = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port > 0);
     let (shown, range) = match port {

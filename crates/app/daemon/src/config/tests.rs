@@ -29,6 +29,8 @@ fn the_client_template_is_the_default() {
     shown.server.endpoints.clear();
     assert!(!shown.streams.rules.is_empty(), "the example");
     shown.streams = StreamsConfig::default();
+    assert!(shown.balance.login.is_some() && shown.balance.probes.is_some(), "the examples");
+    shown.balance = BalanceConfig::default();
     assert_eq!(shown, ClientConfig::default());
 }
 

@@ -144,6 +144,10 @@ fn rule_message(rule: &Rule) -> RuleMessage {
     if let Some(oif) = &rule.oif {
         message.attributes.push(RuleAttribute::Oifname(oif.clone()));
     }
+    if let Some(mark) = rule.mark {
+        message.attributes.push(RuleAttribute::FwMark(mark));
+        message.attributes.push(RuleAttribute::FwMask(u32::MAX));
+    }
     if let Some(length) = rule.suppress_prefix_length {
         message.attributes.push(RuleAttribute::SuppressPrefixLen(length));
     }

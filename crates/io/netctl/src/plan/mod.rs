@@ -5,6 +5,9 @@
 //! | priority | rule | why |
 //! |---|---|---|
 //! | 5110 | `oif LINK lookup LINK's table` | a socket bound to a link leaves over it, whatever `main` and other VPNs say |
+//! | 5112 | `fwmark MARK lookup main suppress_prefixlength 0` | a marked socket reaches the local networks as before |
+//! | 5113 | `fwmark MARK lookup ANOTHER LINK's table` | only while the mark is moved: its link is dead |
+//! | 5115 | `fwmark MARK lookup LINK's table` | a socket that was marked for a link leaves over it |
 //! | 5120 | `from ADDRESS lookup main suppress_prefixlength 0` | answers to the local networks go as before |
 //! | 5130 | `from ADDRESS lookup LINK's table` | answers leave by the link where they were asked for; strict `rp_filter` accepts what arrives |
 //! | 5290 | `lookup main suppress_prefixlength 0` | routes that are more specific than a default stay in force |
@@ -13,7 +16,9 @@
 //! bondwire's own sockets are bound to their link, so 5110 takes them before 5291 could: no loop, and no mark is needed.
 
 mod link;
+mod mark;
 mod server;
+mod settings;
 mod tunnel;
 
 pub use server::Forwarding;
@@ -28,9 +33,13 @@ pub const FIRST_TABLE: u32 = 51_800;
 /// The last one.
 pub const LAST_TABLE: u32 = 51_999;
 /// The priorities of all rules that are made.
-pub const RULE_PRIORITIES: [u32; 5] = [OIF, FROM_SPECIFIC, FROM, SPECIFIC, TUNNEL];
+pub const RULE_PRIORITIES: [u32; 8] =
+    [OIF, MARK_SPECIFIC, MARK_MOVED, MARK, FROM_SPECIFIC, FROM, SPECIFIC, TUNNEL];
 
 const OIF: u32 = 5_110;
+const MARK_SPECIFIC: u32 = 5_112;
+const MARK_MOVED: u32 = 5_113;
+const MARK: u32 = 5_115;
 const FROM_SPECIFIC: u32 = 5_120;
 const FROM: u32 = 5_130;
 const SPECIFIC: u32 = 5_290;

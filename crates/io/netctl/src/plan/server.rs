@@ -33,17 +33,17 @@ impl Changes {
         let mut wanted = Vec::new();
         let has = |family| forwarding.networks.iter().any(|network| network.family() == family);
         if has(Family::V4) {
-            self.want_sysctl("net/ipv4/ip_forward", "1", &mut wanted)?;
+            self.want_setting(FORWARDING_GROUP, "net/ipv4/ip_forward", "1", &mut wanted)?;
         }
         if has(Family::V6) {
             // A router ignores router advertisements unless told otherwise, and would lose its own default route.
             for interface in sysctl::ipv6_interfaces() {
                 let key = format!("net/ipv6/conf/{interface}/accept_ra");
                 if sysctl::read(&key).is_ok_and(|value| value == "1") || self.has_sysctl(&key) {
-                    self.want_sysctl(&key, "2", &mut wanted)?;
+                    self.want_setting(FORWARDING_GROUP, &key, "2", &mut wanted)?;
                 }
             }
-            self.want_sysctl("net/ipv6/conf/all/forwarding", "1", &mut wanted)?;
+            self.want_setting(FORWARDING_GROUP, "net/ipv6/conf/all/forwarding", "1", &mut wanted)?;
         }
         self.sync(FORWARDING_GROUP, &wanted)?;
         match forwarding.nat {
@@ -58,18 +58,6 @@ impl Changes {
     fn has_sysctl(&self, wanted: &str) -> bool {
         self.group(FORWARDING_GROUP)
             .any(|change| matches!(change, Change::Sysctl { key, .. } if key == wanted))
-    }
-
-    /// A setting that was changed by us before keeps the value that it had before us.
-    fn want_sysctl(&self, key: &str, value: &str, wanted: &mut Vec<Change>) -> Result<(), NetError> {
-        let ours = self
-            .group(FORWARDING_GROUP)
-            .find(|change| matches!(change, Change::Sysctl { key: k, .. } if k == key));
-        match ours {
-            Some(change) => wanted.push(change.clone()),
-            None => wanted.extend(Change::sysctl(key, value)?),
-        }
-        Ok(())
     }
 }
 

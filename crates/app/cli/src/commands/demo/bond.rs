@@ -1,4 +1,5 @@
-//! The bond under demonstration: this very program as server and as client, each on its machine of the lab.
+//! What is demonstrated: this very program as server and as client, each on its machine of the lab; or, in mode `balance`, as a client
+//! alone.
 //!
 //! Configuration, state and sockets lie in a temporary folder. The lab's core already routes the inner network to the
 //! server, so no address is translated.
@@ -26,12 +27,13 @@ const FAREWELL: Duration = Duration::from_secs(3);
 /// How much of a daemon's log is shown when it fails, in lines.
 const TAIL: usize = 8;
 
-/// A server and a client, connected. Both end when it is dropped.
+/// A server and a client, connected, or a balancer. They end when it is dropped.
 #[derive(Debug)]
 pub(super) struct Bond {
     // In the order in which they have to end.
     client: Daemon,
-    server: Daemon,
+    /// None in mode `balance`.
+    server: Option<Daemon>,
     control: ControlClient,
     _folder: TempDir,
 }
@@ -45,6 +47,9 @@ impl Bond {
         let folder = tempfile::Builder::new().prefix("bondwire-demo-").tempdir().map_err(|error| {
             Fault::from_io("cannot make a temporary folder", &error, "make room in it, or set TMPDIR")
         })?;
+        if mode == Mode::Balance {
+            return Self::balance(lab, links, folder);
+        }
         let server = Place::new("server", folder.path());
         let client = Place::new("client", folder.path());
         let endpoint = format!("{}:{PORT}", lab.server_addr_v4());
@@ -61,7 +66,22 @@ impl Bond {
         links.iter().for_each(|link| up.extend(["--link", link]));
         let running_client = Daemon::start(lab.client(), &client, &up)?;
         let control = ControlClient::new(client.socket());
-        Ok(Self { client: running_client, server: running_server, control, _folder: folder })
+        Ok(Self { client: running_client, server: Some(running_server), control, _folder: folder })
+    }
+
+    /// Starts a balancer of this machine's sockets. It asks the lab's machines whether links work.
+    fn balance(lab: &Lab, links: &[String], folder: TempDir) -> Result<Self, Fault> {
+        let client = Place::new("client", folder.path());
+        fs::create_dir_all(client.folder.join("config")).map_err(|error| {
+            Fault::from_io("cannot make a temporary folder", &error, "make room in it, or set TMPDIR")
+        })?;
+        let (server, web) = (lab.server_addr_v4(), lab.web_addr_v4());
+        client.configure(&format!("[balance]\nprobes = [\"ping {server}\", \"ping {web}\"]\n"))?;
+        let mut args = vec!["balance", "--transparent"];
+        links.iter().for_each(|link| args.extend(["--link", link]));
+        let running = Daemon::start(lab.client(), &client, &args)?;
+        let control = ControlClient::new(client.socket());
+        Ok(Self { client: running, server: None, control, _folder: folder })
     }
 
     /// The client's control socket.
@@ -75,7 +95,7 @@ impl Bond {
     /// One has ended; the fault holds the end of its log.
     pub(super) fn check(&mut self) -> Result<(), Fault> {
         self.client.check()?;
-        self.server.check()
+        self.server.as_mut().map_or(Ok(()), Daemon::check)
     }
 }
 

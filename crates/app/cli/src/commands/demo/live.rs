@@ -73,14 +73,17 @@ fn toggle(session: &mut Session, link: usize) -> Result<String, Fault> {
     let name = session.scenario().links.get(link).map_or_else(String::new, |link| link.name.clone());
     if session.is_cut(link) {
         session.restore(link)?;
-        return Ok(format!("{name} is back: the bond will find it by itself"));
+        return Ok(format!("{name} is back: bondwire will find it by itself"));
     }
     session.cut(link)?;
-    Ok(format!("{name} fell silent: nobody told the bond"))
+    Ok(format!("{name} fell silent: nobody told bondwire"))
 }
 
 /// Goes on to the next mode; a refusal is worth a message, and not the end of the demo.
 fn next_mode(session: &mut Session) -> String {
+    if session.mode() == Mode::Balance {
+        return "mode balance has no server: start the demo again for another mode".to_owned();
+    }
     let at = Mode::ALL.iter().position(|mode| *mode == session.mode()).unwrap_or(0);
     match session.set_mode(Mode::ALL[(at + 1) % Mode::ALL.len()]) {
         Ok(Some(remark)) => remark,
@@ -99,6 +102,7 @@ fn refresh(scene: &mut Scene, session: &mut Session) {
     };
     scene.links = session.scenario().links.iter().enumerate().map(link).collect();
     scene.mode = session.mode().name().to_owned();
+    scene.what = session.what();
     scene.elapsed = session.elapsed();
     scene.rate = session.sample_rate();
 }

@@ -23,7 +23,7 @@ pub(super) struct Report {
     pub best_single_bps: u64,
     /// The link that it was.
     pub best_single_link: String,
-    /// The download over the bond: the mean over the seconds with all links up, from the third on.
+    /// The download over the bond, or all downloads together in mode `balance`: the mean over the seconds with all links up, from the third on.
     pub bonded_bps: Option<u64>,
     /// `bonded_bps` / `best_single_bps`.
     pub ratio: Option<f64>,
@@ -31,6 +31,9 @@ pub(super) struct Report {
     pub longest_gap_ms: f64,
     /// The link that was cut first, and the longest gap in the two seconds from then on.
     pub cut: Option<Cut>,
+    /// In mode `balance`: how often a download connected again, because its link had died.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reconnects: Option<u32>,
     /// Each link, in the scenario's order.
     pub links: Vec<LinkFigures>,
     /// How late the emulator handed packets on, 99th percentile; above about 1,000 the machine was too busy.
@@ -61,6 +64,9 @@ pub(super) struct LinkFigures {
     pub bytes_rx: u64,
     /// What it carried during the download, sent by the client.
     pub bytes_tx: u64,
+    /// In mode `balance`: its part of all that was received, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<f64>,
 }
 
 impl Report {
@@ -102,15 +108,21 @@ impl Report {
         let _ = writeln!(text, "best single link:   {best:.1} Mbit/s ({})", self.best_single_link);
         if let (Some(bonded), Some(ratio)) = (self.bonded_bps, self.ratio) {
             let _ =
-                writeln!(text, "all links bonded:   {:.1} Mbit/s, {ratio:.2} times as fast", mbps(bonded));
+                writeln!(text, "all links together: {:.1} Mbit/s, {ratio:.2} times as fast", mbps(bonded));
         }
         let _ = writeln!(text, "longest gap:        {:.0} ms", self.longest_gap_ms);
         for link in &self.links {
             let megabytes = link.bytes_rx as f64 / 1e6;
-            let _ = writeln!(text, "  {:<12} {megabytes:>8.1} MB received", link.name);
+            let share = link.share.map_or_else(String::new, |share| format!("  {:>4.0} %", share * 100.0));
+            let _ = writeln!(text, "  {:<12} {megabytes:>8.1} MB received{share}", link.name);
         }
         text
     }
+}
+
+/// A part of a sum, 0 to 1, with three places.
+pub(super) fn share(part: u64, sum: u64) -> f64 {
+    if sum == 0 { 0.0 } else { round(part as f64 / sum as f64) }
 }
 
 /// A ratio with three places.
@@ -128,7 +140,13 @@ mod tests {
     use super::*;
 
     fn report() -> Report {
-        let link = LinkFigures { name: "line".into(), single_bps: 38_000_000, bytes_rx: 5, bytes_tx: 1 };
+        let link = LinkFigures {
+            name: "line".into(),
+            single_bps: 38_000_000,
+            bytes_rx: 5,
+            bytes_tx: 1,
+            share: None,
+        };
         Report {
             profile: "demo".into(),
             mode: "speed".into(),
@@ -139,6 +157,7 @@ mod tests {
             ratio: None,
             longest_gap_ms: milliseconds(Duration::from_micros(130_260)),
             cut: None,
+            reconnects: None,
             links: vec![link],
             emulator_late_us_p99: 120,
             emulator_dropped: 0,

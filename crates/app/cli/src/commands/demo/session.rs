@@ -1,18 +1,19 @@
-//! One run of the demo: a lab, a bond in it, a download through the bond, and what is done to the links meanwhile.
+//! One run of the demo: a lab, a bond or a balancer in it, what is downloaded through it, and what is done to the links meanwhile.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bondwire_api::{Fault, LinkStatus, Mode, Status};
-use bondwire_netns::traffic::{Bulk, BulkOptions, BulkServer, Timeline};
+use bondwire_netns::traffic::{Bulk, BulkOptions, BulkServer};
 use bondwire_netns::{Lab, LabError, LabOptions, Player, TrafficError, now};
 use bondwire_scenario::{Action, Scenario};
 use bondwire_units::{Bitrate, ByteCount, Timestamp};
 
 use super::bond::Bond;
+use super::downloads::Downloads;
 use super::figures::{Outages, bonded_rate, longest_gap};
-use super::report::{Cut, LinkFigures, Report, milliseconds};
+use super::report::{Cut, LinkFigures, Report, milliseconds, share};
 use super::stop::Stop;
 use super::watch::Watch;
 
@@ -25,18 +26,18 @@ const SINGLE_START_UP: Duration = Duration::from_millis(3_000);
 const AFTER_CUT: Duration = Duration::from_secs(2);
 /// What the rate of this moment is the mean of.
 const MOMENT: Duration = Duration::from_secs(1);
-/// The most that somebody looks at a demo.
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
+/// Downloads side by side in mode `balance`: one socket never exceeds one link.
+const SOCKETS: usize = 8;
 
 /// A running demo.
 #[derive(Debug)]
 pub(super) struct Session {
     // In the order in which they have to end: the bond's processes before the lab that they run in.
-    download: Option<Bulk>,
+    download: Option<Downloads>,
     watch: Watch,
     events: Option<Player>,
     bond: Bond,
-    _web: BulkServer,
+    web: BulkServer,
     lab: Lab,
     scenario: Scenario,
     mode: Mode,
@@ -60,7 +61,8 @@ impl Session {
         let address = SocketAddr::from((lab.web_addr_v4(), PORT));
         let web = BulkServer::start(lab.web(), address).map_err(traffic_fault)?;
         let Some(singles) = measure_singles(&lab, &web, &scenario, stop)? else { return Ok(None) };
-        eprintln!("starting the bond …");
+        let balance = mode == Mode::Balance;
+        eprintln!("starting {} …", if balance { "the balancer" } else { "the bond" });
         let links: Vec<String> = scenario.links.iter().map(|link| link.name.clone()).collect();
         let bond = Bond::start(&lab, &links, mode)?;
         let watch = Watch::start(bond.control()).map_err(|error| {
@@ -69,12 +71,16 @@ impl Session {
         let before = bond.control().status()?;
         lab.emulator().reset_lateness().map_err(lab_fault)?;
         let start = now();
+        let download = match balance {
+            true => Downloads::several(&lab, &web, SOCKETS, start)?,
+            false => Downloads::one(&lab, &web, start)?,
+        };
         let mut session = Self {
-            download: Some(start_download(&lab, &web, None, LONGEST)?),
+            download: Some(download),
             watch,
             events: None,
             bond,
-            _web: web,
+            web,
             lab,
             scenario,
             mode,
@@ -135,7 +141,7 @@ impl Session {
 
     /// The download's rate over the last second.
     pub(super) fn sample_rate(&mut self) -> Bitrate {
-        let (now, received) = (now(), self.download.as_ref().map_or(0, Bulk::received));
+        let (now, received) = (now(), self.download.as_ref().map_or(0, Downloads::received));
         self.moment.push_back((now, received));
         while self.moment.len() > 2 && self.moment.get(1).is_some_and(|(at, _)| now.since(*at) >= MOMENT) {
             self.moment.pop_front();
@@ -190,21 +196,14 @@ impl Session {
     /// The download broke, or a side of the bond ended.
     pub(super) fn check(&mut self) -> Result<(), Fault> {
         self.bond.check()?;
-        if self.download.as_ref().is_some_and(Bulk::is_over) {
-            self.end_download()?;
-            return Err(broken_fault("it ended by itself"));
-        }
-        Ok(())
+        self.download.as_mut().map_or(Ok(()), |download| download.check(&self.lab, &self.web))
     }
 
-    /// Ends the download, and says what arrived when.
-    fn end_download(&mut self) -> Result<Timeline, Fault> {
-        let download = self.download.take().ok_or_else(|| broken_fault("it had ended before"))?;
-        download.stop();
-        let report = download.finish().map_err(traffic_fault)?;
-        match report.error {
-            None => Ok(report.timeline),
-            Some(error) => Err(broken_fault(&error)),
+    /// What is downloaded, in words.
+    pub(super) fn what(&self) -> String {
+        match self.download.as_ref().map_or(0, Downloads::count) {
+            0 | 1 => "one TCP download, all links".to_owned(),
+            count => format!("{count} TCP downloads, all links"),
         }
     }
 
@@ -216,7 +215,9 @@ impl Session {
         let after = self.bond.control().status()?;
         let emulator = self.lab.emulator().report().map_err(lab_fault)?;
         let end = now();
-        let download = self.end_download()?;
+        let download = self.download.take().ok_or_else(|| broken_fault("it had ended before"))?;
+        let reconnects = (self.mode == Mode::Balance).then(|| download.reconnects());
+        let download = download.finish()?;
         let length = end.since(download.start());
         let (best_single_link, best) = self.best();
         let cut = self.outages.first().map(|(link, at)| {
@@ -235,6 +236,7 @@ impl Session {
             ratio: None,
             longest_gap_ms: milliseconds(longest_gap(&download, length)),
             cut,
+            reconnects,
             links: self.figures(&after),
             emulator_late_us_p99: emulator.lateness_us.p99,
             emulator_dropped: emulator.overload_drops(),
@@ -255,9 +257,16 @@ impl Session {
                 single_bps: single.as_bps(),
                 bytes_rx: after.0.saturating_sub(before.0),
                 bytes_tx: after.1.saturating_sub(before.1),
+                share: None,
             }
         };
-        self.scenario.links.iter().zip(&self.singles).map(figures).collect()
+        let mut figures: Vec<LinkFigures> =
+            self.scenario.links.iter().zip(&self.singles).map(figures).collect();
+        if self.mode == Mode::Balance {
+            let sum: u64 = figures.iter().map(|link| link.bytes_rx).sum();
+            figures.iter_mut().for_each(|link| link.share = Some(share(link.bytes_rx, sum)));
+        }
+        figures
     }
 }
 
@@ -283,7 +292,12 @@ fn measure_singles(
     Ok(Some(singles))
 }
 
-fn start_download(lab: &Lab, web: &BulkServer, link: Option<&str>, limit: Duration) -> Result<Bulk, Fault> {
+pub(super) fn start_download(
+    lab: &Lab,
+    web: &BulkServer,
+    link: Option<&str>,
+    limit: Duration,
+) -> Result<Bulk, Fault> {
     let interface = link.map(str::to_owned);
     let options = BulkOptions { interface, limit, verify: false, ..BulkOptions::default() };
     Bulk::start(lab.client(), web, options).map_err(traffic_fault)
@@ -294,11 +308,11 @@ fn lab_fault(error: LabError) -> Fault {
     Fault::failed("the demo's private network failed", error.to_string(), remedy)
 }
 
-fn traffic_fault(error: TrafficError) -> Fault {
+pub(super) fn traffic_fault(error: TrafficError) -> Fault {
     broken_fault(&error.to_string())
 }
 
-fn broken_fault(why: &str) -> Fault {
+pub(super) fn broken_fault(why: &str) -> Fault {
     Fault::failed(
         "the demo's download failed",
         why,

@@ -31,6 +31,8 @@ pub(super) struct Scene {
     pub elapsed: Duration,
     /// The links, in the scenario's order.
     pub links: Vec<LinkScene>,
+    /// What is downloaded, in words.
+    pub what: String,
     /// The download's rate now.
     pub rate: Bitrate,
     /// The best single link: its name and rate.
@@ -63,6 +65,7 @@ impl Scene {
             mode: mode.to_owned(),
             elapsed: Duration::ZERO,
             links,
+            what: "one TCP download, all links".to_owned(),
             rate: Bitrate::ZERO,
             best,
             message: String::new(),
@@ -126,7 +129,7 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, scene: &Scene) {
     let (rate, best) = (scene.rate.as_mbps(), scene.best.1.as_mbps());
     let times = if best > 0.0 { format!("  {:.2} ×", rate / best) } else { String::new() };
     let download = Line::from(vec![
-        Span::raw("one TCP download, all links  "),
+        Span::raw(format!("{:<28} ", scene.what)),
         Span::styled(format!("{rate:>6.1} Mbit/s"), Style::new().bold().green()),
         Span::styled(times, Style::new().bold()),
     ]);
@@ -144,7 +147,8 @@ fn draw_links(frame: &mut Frame<'_>, area: Rect, scene: &Scene) {
     let header = |cells: &[&str]| Row::new(cells.iter().map(|cell| (*cell).to_owned())).dim();
     let names = scene.links.iter().enumerate().map(|(at, link)| name_row(at, link));
     let widths = [Constraint::Length(2), Constraint::Length(9), Constraint::Length(11)];
-    frame.render_widget(Table::new(names, widths).header(header(&["", "link", "kind"])), columns[0]);
+    let second = if scene.mode == "balance" { "share" } else { "kind" };
+    frame.render_widget(Table::new(names, widths).header(header(&["", "link", second])), columns[0]);
     let widths = [13, 9, 9, 15].map(Constraint::Length);
     let figures = scene.links.iter().map(figures_row);
     let titles = header(&["         rate", "      RTT", "     loss", "state"]);
@@ -162,8 +166,13 @@ fn draw_links(frame: &mut Frame<'_>, area: Rect, scene: &Scene) {
 fn name_row(at: usize, link: &LinkScene) -> Row<'static> {
     let key = if at < 9 { (at + 1).to_string() } else { String::new() };
     let colour = COLOURS[at % COLOURS.len()];
-    let cells =
-        [Cell::from(key.bold()), Cell::from(link.name.clone().fg(colour)), Cell::from(link.kind.clone())];
+    // In mode balance a link's share says more than its kind.
+    let shares = link.status.as_ref().and_then(|status| Some((status.share?, status.sockets?)));
+    let kind = shares.map_or_else(
+        || link.kind.clone(),
+        |(share, sockets)| format!("{:>3.0} % · {sockets}", share * 100.0),
+    );
+    let cells = [Cell::from(key.bold()), Cell::from(link.name.clone().fg(colour)), Cell::from(kind)];
     Row::new(cells)
 }
 

@@ -22,6 +22,8 @@ fn status(state: &str, mbps: f64) -> LinkStatus {
         in_flight_bytes: 0,
         mtu: 1500,
         remote: None,
+        share: None,
+        sockets: None,
     }
 }
 
