@@ -200,7 +200,7 @@ impl Order {
             return;
         }
         match acknowledgement_of(packet) {
-            Some((key, number)) => self.pass(id, ahead as usize, packet, key, number, deliver, now),
+            Some(acknowledged) => self.pass(id, ahead as usize, packet, acknowledged, deliver, now),
             None => self.hold(id, ahead as usize, packet, pool, now),
         }
         if ahead == 0 {
@@ -330,8 +330,7 @@ impl Order {
         id: u16,
         ahead: usize,
         packet: &[u8],
-        key: FlowKey,
-        number: u32,
+        (key, number): (FlowKey, u32),
         deliver: &mut impl Deliver,
         now: Timestamp,
     ) {
