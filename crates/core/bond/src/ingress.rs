@@ -14,7 +14,7 @@
 //! A flow keeps its identifier (the wire's flow id) for as long as it is not idle; sequences count on when the id goes to another
 //! flow (docs/protocol.md, DATA-1).
 //!
-//! Bounds: [`MAX_FLOWS`] flows, [`MAX_DROPPED`] packets that were dropped and might be brought back, and the bytes given at construction, each packet with [`OVERHEAD`] bytes more; when they are exceeded the head of the fattest queue goes.
+//! Bounds: [`MAX_FLOWS`] flows, and the bytes given at construction, each packet with [`OVERHEAD`] bytes more; when they are exceeded the head of the fattest queue goes.
 
 use crate::codel::{Codel, CodelParams};
 use crate::pool::{OVERHEAD, Pool};
@@ -33,9 +33,6 @@ const QUANTUM: i64 = 1_514;
 const SPARSE: usize = 2;
 /// How many flows are looked through for one without.
 const MAX_SCAN: usize = 32;
-/// Packets that CoDel dropped and that may be brought back, and for how long.
-const MAX_DROPPED: usize = 8;
-const REGRET: Duration = Duration::from_secs(1);
 /// For how long a flow's backlog is remembered.
 const MEMORY: Duration = Duration::from_secs(1);
 /// A flow that was idle for this long gives its identifier to another when one is needed.
@@ -223,8 +220,6 @@ pub(crate) struct Ingress {
     bytes: usize,
     limit: usize,
     params: CodelParams,
-    /// What CoDel dropped last: when, of which flow, and the packet.
-    dropped: VecDeque<(Timestamp, u16, Option<FlowKey>, Vec<u8>)>,
     counters: IngressCounters,
 }
 
@@ -246,7 +241,6 @@ impl Ingress {
             bytes: 0,
             limit,
             params: CodelParams { target: Duration::from_millis(20), interval: Duration::from_millis(100) },
-            dropped: VecDeque::new(),
             counters: IngressCounters::default(),
         }
     }
@@ -574,30 +568,8 @@ impl Ingress {
                 flow.backlog -= packet.len();
                 self.bytes -= packet.len() + OVERHEAD;
                 self.counters.dropped_delay += 1;
-                self.dropped.push_back((now, id, flow.key, packet));
-                while self.dropped.len() > MAX_DROPPED
-                    && let Some((.., packet)) = self.dropped.pop_front()
-                {
-                    pool.give_back(packet);
-                }
-            }
-        }
-    }
-
-    /// The bond is suddenly much slower than it was: what CoDel dropped of flows with backlog within [`REGRET`] goes out first after all. Its
-    /// sender has been told, but what it sends again would wait behind all that is queued, and the receiver's application with it.
-    pub(crate) fn bring_back_dropped(&mut self, pool: &mut Pool, now: Timestamp) {
-        while let Some((at, id, key, packet)) = self.dropped.pop_back() {
-            let flow = flow_mut(&mut self.flows, id);
-            let waits = flow.class == FlowClass::Stream && flow.key == key && !flow.queue.is_empty();
-            if !waits || now.since(at) > REGRET {
                 pool.give_back(packet);
-                continue;
             }
-            flow.backlog += packet.len();
-            self.bytes += packet.len() + OVERHEAD;
-            self.counters.dropped_delay -= 1;
-            flow.queue.push_front((now, packet));
         }
     }
 

@@ -230,35 +230,6 @@ fn a_flow_that_keeps_to_a_path_lets_others_go_first() {
     assert!(seen.by_ref().take(3).any(|pin| pin == Some(PathId(3))), "within a turn");
 }
 
-/// Packets of 1,400 bytes wait for long, and CoDel drops the first of them, until a path dies.
-#[test]
-fn what_was_dropped_last_comes_back_first() {
-    let (mut ingress, mut pool) = (Ingress::new(1 << 20), Pool::new(8));
-    let mut sent = 0;
-    let mut now = at(0);
-    let mut order = Vec::new();
-    while ingress.counters().dropped_delay == 0 {
-        for _ in 0..2 {
-            sent += 1;
-            push(&mut ingress, &mut pool, &tcp(1, 1_000 + sent), now);
-        }
-        order.extend(take(&mut ingress, &mut pool, now).map(|packet| packet.bytes.len()));
-        now += Duration::from_millis(10);
-        assert!(sent < 1_000, "CoDel drops what waits for long");
-    }
-    let bytes = ingress.bytes();
-    ingress.bring_back_dropped(&mut pool, now);
-    assert_eq!(ingress.counters().dropped_delay, 0);
-    assert!(ingress.bytes() > bytes);
-    order.extend(take(&mut ingress, &mut pool, now).map(|packet| packet.bytes.len()));
-    order.sort_unstable();
-    assert!(order.windows(2).all(|pair| pair[1] == pair[0] + 1), "none is missing: {order:?}");
-    // What lies further back was sent again long ago.
-    ingress.dropped.push_back((now, 0, None, vec![0; 10]));
-    ingress.bring_back_dropped(&mut pool, now);
-    assert_eq!(ingress.counters().dropped_delay, 0, "of a flow that is gone");
-}
-
 /// A flow that had its turn, and waits with one packet behind a long queue, is brought forward.
 #[test]
 fn a_flow_with_little_to_send_is_found_behind_a_long_queue() {

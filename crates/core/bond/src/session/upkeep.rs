@@ -256,7 +256,6 @@ impl Session {
         if gone < rest {
             return;
         }
-        self.ingress.bring_back_dropped(&mut self.pool, now);
         // They have carried little, and what they can carry may be more than they have shown.
         for lane in self.lanes.iter_mut().filter(|lane| lane.is_useful()) {
             lane.path.on_takeover(now);
