@@ -19,6 +19,8 @@
 use crate::codel::{Codel, CodelParams};
 use crate::pool::{OVERHEAD, Pool};
 use crate::realtime::{NO_STREAM, Standing, Streams};
+use crate::store::{Store, StoreId};
+use crate::waiting::{FlowQueue, Segment, Turn, Waiting};
 use bondwire_packet::{FlowClass, FlowKey, PacketInfo, protocol, set_ce};
 use bondwire_units::{Bitrate, PathId, Timestamp};
 use bondwire_wire::Mode;
@@ -74,6 +76,8 @@ pub(crate) struct Queued {
     pub(crate) stream: u32,
     /// When it was queued.
     pub(crate) since: Timestamp,
+    /// Its data, if it is a TCP segment with new data.
+    pub(crate) segment: Option<Segment>,
 }
 
 /// What is at the head, before it is taken.
@@ -105,14 +109,15 @@ pub struct IngressCounters {
     pub dropped_full: u64,
     /// Packets marked by CoDel.
     pub marked: u64,
+    /// TCP segments that were sent again although their first copy still waited; dropped.
+    pub repeated: u64,
 }
 
 #[derive(Debug)]
 struct Flow {
     key: Option<FlowKey>,
     class: FlowClass,
-    queue: VecDeque<(Timestamp, Vec<u8>)>,
-    backlog: usize,
+    queue: FlowQueue,
     deficit: i64,
     list: List,
     codel: Codel,
@@ -185,7 +190,7 @@ impl Flow {
     /// The backlog that the flow has shown lately. An inner sender comes in bursts, a round trip apart: what it can use is seen at their peaks.
     fn demand(&self, now: Timestamp) -> f64 {
         let faded = self.peak * (-now.since(self.peak_at).as_secs_f64() / MEMORY.as_secs_f64()).exp();
-        faded.max(self.backlog as f64)
+        faded.max(self.queue.bytes() as f64)
     }
 }
 
@@ -220,6 +225,8 @@ pub(crate) struct Ingress {
     bytes: usize,
     limit: usize,
     params: CodelParams,
+    /// What is sent again goes first.
+    in_hurry: bool,
     counters: IngressCounters,
 }
 
@@ -241,6 +248,7 @@ impl Ingress {
             bytes: 0,
             limit,
             params: CodelParams { target: Duration::from_millis(20), interval: Duration::from_millis(100) },
+            in_hurry: false,
             counters: IngressCounters::default(),
         }
     }
@@ -248,6 +256,20 @@ impl Ingress {
     /// Sets how long a queue may stand.
     pub(crate) fn set_params(&mut self, params: CodelParams) {
         self.params = params;
+    }
+
+    /// Says whether what inner TCP senders send again goes first (see [`crate::waiting`]).
+    pub(crate) fn hurry(&mut self, in_hurry: bool) {
+        if in_hurry && !self.in_hurry {
+            let [ordered, _] = &mut self.flows;
+            ordered.iter_mut().for_each(|flow| flow.queue.hurry(true));
+        }
+        self.in_hurry = in_hurry;
+    }
+
+    /// A segment that was taken is kept for repair.
+    pub(crate) fn on_kept(&mut self, id: u16, segment: Segment, kept: StoreId, store: &Store) {
+        flow_mut(&mut self.flows, id).queue.on_kept(segment, kept, store);
     }
 
     /// Bytes that wait.
@@ -287,19 +309,23 @@ impl Ingress {
         info: &PacketInfo,
         streams: &mut Streams,
         mode: Mode,
-        pool: &mut Pool,
+        (pool, store): (&mut Pool, &Store),
         now: Timestamp,
     ) {
         let mut id = self.flow_id(info, now);
         if info.protocol != protocol::TCP {
             id = self.classify(id, packet, info, streams, mode, now);
         }
-        let buffer = pool.copy(packet);
         let flow = flow_mut(&mut self.flows, id);
         flow.last_used = now;
-        flow.backlog += packet.len();
+        let turn = flow.queue.turn(info, store);
+        if turn == Turn::Never {
+            self.counters.repeated += 1;
+            return;
+        }
+        flow.queue.hurry(self.in_hurry);
+        flow.queue.push(pool.copy(packet), turn, now);
         (flow.peak, flow.peak_at) = (flow.demand(now), now);
-        flow.queue.push_back((now, buffer));
         self.bytes += packet.len() + OVERHEAD;
         self.counters.queued += 1;
         if flow.list == List::None {
@@ -337,14 +363,14 @@ impl Ingress {
             }
             self.manage(id, pool, now);
             let flow = flow_mut(&mut self.flows, id);
-            let Some((_, packet)) = flow.queue.front() else {
+            let Some(next) = flow.queue.front() else {
                 self.retire(id, from_new);
                 continue;
             };
             let sparse = from_new && flow.queue.len() <= SPARSE;
             let others = waiting.max(1);
             return Some(Head {
-                size: packet.len(),
+                size: next.bytes.len(),
                 demand: flow.demand(now) as usize * others,
                 sparse,
                 class: flow.class,
@@ -363,17 +389,14 @@ impl Ingress {
         loop {
             let id = *self.urgent.front()?;
             let flow = flow_mut(&mut self.flows, id);
-            while let Some((since, packet)) = flow.queue.front()
-                && now.since(*since) > URGENT_WAIT
+            while flow.queue.front().is_some_and(|next| now.since(next.since) > URGENT_WAIT)
+                && let Some(stale) = flow.queue.pop()
             {
-                flow.backlog -= packet.len();
-                self.bytes -= packet.len() + OVERHEAD;
+                self.bytes -= stale.bytes.len() + OVERHEAD;
                 self.counters.dropped_delay += 1;
-                if let Some((_, packet)) = flow.queue.pop_front() {
-                    pool.give_back(packet);
-                }
+                pool.give_back(stale.bytes);
             }
-            let Some((_, packet)) = flow.queue.front() else {
+            let Some(next) = flow.queue.front() else {
                 flow.list = List::None;
                 self.urgent.pop_front();
                 continue;
@@ -381,7 +404,7 @@ impl Ingress {
             if self.urgent_credit <= 0.0 && (!self.new.is_empty() || !self.old.is_empty()) {
                 return None;
             }
-            let (size, demand) = (packet.len(), flow.backlog);
+            let (size, demand) = (next.bytes.len(), flow.queue.bytes());
             let class = FlowClass::RealTime;
             return Some(Head { size, demand, sparse: true, class, urgent: true, pin: None });
         }
@@ -392,11 +415,10 @@ impl Ingress {
         let lists = [&self.urgent, &self.new, &self.old];
         let id = *lists.into_iter().skip(usize::from(!head.urgent)).find_map(VecDeque::front)?;
         let flow = flow_mut(&mut self.flows, id);
-        let (since, bytes) = flow.queue.pop_front()?;
+        let Waiting { since, bytes, segment, .. } = flow.queue.pop()?;
         while let Some(id) = self.aside.pop() {
             self.old.push_front(id);
         }
-        flow.backlog -= bytes.len();
         if !head.urgent {
             flow.deficit -= bytes.len() as i64;
         }
@@ -408,7 +430,7 @@ impl Ingress {
             self.urgent_credit -= bytes.len() as f64;
             self.urgent.rotate_left(1);
         }
-        Some(Queued { flow: id, sequence, class, bytes, stream, since })
+        Some(Queued { flow: id, sequence, class, bytes, stream, since, segment })
     }
 
     /// The path that took the flow's last packet.
@@ -472,7 +494,7 @@ impl Ingress {
         let flow = flow_mut(&mut self.flows, id);
         let (stream, standing) = streams.on_queued(flow.stream, packet, info, mode, now);
         flow.stream = stream;
-        let waited = flow.queue.front().map_or(Duration::ZERO, |(since, _)| now.since(*since));
+        let waited = flow.queue.front().map_or(Duration::ZERO, |next| now.since(next.since));
         flow.bulk.on_packet(packet.len(), waited, self.lossy, now);
         let class = match standing {
             Standing::RealTime(_) => FlowClass::RealTime,
@@ -515,7 +537,6 @@ impl Ingress {
         let old = flow_mut(&mut self.flows, id);
         let Some(key) = old.key.take() else { return id };
         let queue = core::mem::take(&mut old.queue);
-        let backlog = core::mem::take(&mut old.backlog);
         let (bulk, stream, path, peak) = (old.bulk, old.stream, old.path, (old.peak, old.peak_at));
         let listed = old.list != List::None;
         // The emptied flow leaves its list when its turn comes, and its number waits for a while before it goes to another.
@@ -524,8 +545,7 @@ impl Ingress {
         let new = self.assign(key, class, now);
         let flow = flow_mut(&mut self.flows, new);
         // Somebody else's packets, if no flow was empty: they go on under the common number.
-        flow.queue.extend(queue);
-        flow.backlog += backlog;
+        flow.queue.append(queue);
         (flow.bulk, flow.stream, flow.path) = (bulk, stream, path);
         (flow.peak, flow.peak_at) = peak;
         if listed && flow.list == List::None {
@@ -556,32 +576,32 @@ impl Ingress {
     /// Lets CoDel look at the head of a flow.
     fn manage(&mut self, id: u16, pool: &mut Pool, now: Timestamp) {
         let flow = flow_mut(&mut self.flows, id);
-        while let Some((at, packet)) = flow.queue.front_mut() {
-            if !flow.codel.should_drop(now.since(*at), flow.backlog, self.params, now) {
+        loop {
+            let backlog = flow.queue.bytes();
+            let Some(next) = flow.queue.front_in_turn() else { return };
+            if !flow.codel.should_drop(now.since(next.since), backlog, self.params, now) {
                 return;
             }
-            if set_ce(packet) {
+            if set_ce(&mut next.bytes) {
                 self.counters.marked += 1;
                 return;
             }
-            if let Some((_, packet)) = flow.queue.pop_front() {
-                flow.backlog -= packet.len();
-                self.bytes -= packet.len() + OVERHEAD;
+            if let Some(dropped) = flow.queue.pop() {
+                self.bytes -= dropped.bytes.len() + OVERHEAD;
                 self.counters.dropped_delay += 1;
-                pool.give_back(packet);
+                pool.give_back(dropped.bytes);
             }
         }
     }
 
     fn drop_from_fattest(&mut self, pool: &mut Pool) {
-        let Some(flow) = self.flows.iter_mut().flatten().max_by_key(|f| f.backlog) else { return };
+        let Some(flow) = self.flows.iter_mut().flatten().max_by_key(|f| f.queue.bytes()) else { return };
         // Several at once, since the search is long (RFC 8290, 4.1.2).
         for _ in 0..(flow.queue.len() / 2).clamp(1, 64) {
-            let Some((_, packet)) = flow.queue.pop_front() else { return };
-            flow.backlog -= packet.len();
-            self.bytes -= packet.len() + OVERHEAD;
+            let Some(dropped) = flow.queue.pop() else { return };
+            self.bytes -= dropped.bytes.len() + OVERHEAD;
             self.counters.dropped_full += 1;
-            pool.give_back(packet);
+            pool.give_back(dropped.bytes);
         }
     }
 
@@ -607,6 +627,7 @@ impl Ingress {
         flow.key = Some(key);
         flow.class = class;
         flow.codel = Codel::default();
+        flow.queue.forget_connection();
         flow.peak = 0.0;
         flow.stream = NO_STREAM;
         flow.path = None;
@@ -619,8 +640,7 @@ impl Ingress {
         self.flows[kind].push(Flow {
             key: None,
             class: FlowClass::Datagram,
-            queue: VecDeque::new(),
-            backlog: 0,
+            queue: FlowQueue::default(),
             deficit: 0,
             list: List::None,
             codel: Codel::default(),

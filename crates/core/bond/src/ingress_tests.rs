@@ -12,8 +12,16 @@ fn address(port: u16) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), port)
 }
 
+thread_local! {
+    static SEQUENCE: core::cell::Cell<u32> = const { core::cell::Cell::new(0) };
+}
+
+/// A segment with new data.
 fn tcp(port: u16, len: usize) -> Vec<u8> {
-    tcp4(address(port), address(80), &TcpFields::default(), &vec![0; len])
+    let sequence = SEQUENCE.get();
+    SEQUENCE.set(sequence + len as u32);
+    let fields = TcpFields { sequence, ..TcpFields::default() };
+    tcp4(address(port), address(80), &fields, &vec![0; len])
 }
 
 fn udp(port: u16, len: usize) -> Vec<u8> {
@@ -21,8 +29,8 @@ fn udp(port: u16, len: usize) -> Vec<u8> {
 }
 
 fn push(ingress: &mut Ingress, pool: &mut Pool, packet: &[u8], now: Timestamp) {
-    let mut streams = Streams::new();
-    ingress.push(packet, &parse(packet).unwrap(), &mut streams, Mode::Speed, pool, now);
+    let (mut streams, store) = (Streams::new(), Store::new(0));
+    ingress.push(packet, &parse(packet).unwrap(), &mut streams, Mode::Speed, (pool, &store), now);
 }
 
 fn take(ingress: &mut Ingress, pool: &mut Pool, now: Timestamp) -> Option<Queued> {
@@ -123,7 +131,8 @@ impl Queues {
 
     fn push(&mut self, packet: &[u8], now: Timestamp) {
         let info = parse(packet).unwrap();
-        self.ingress.push(packet, &info, &mut self.streams, Mode::Streaming, &mut self.pool, now);
+        let keep = (&mut self.pool, &Store::new(0));
+        self.ingress.push(packet, &info, &mut self.streams, Mode::Streaming, keep, now);
     }
 
     fn take(&mut self, now: Timestamp) -> Option<Queued> {

@@ -26,6 +26,7 @@ mod session;
 mod smoothing;
 mod store;
 mod types;
+mod waiting;
 
 pub use bondwire_path::PathState;
 pub use bondwire_wire::LinkPriority;

@@ -10,6 +10,7 @@
 //! Bounds: [`MAX_FLOWS`] flows, [`MAX_MARKS`] marks each; [`MAX_HELD`] acknowledgements, none for longer than the floor.
 
 use crate::order::Deliver;
+use crate::waiting::is_after;
 use bondwire_packet::{FlowKey, Offload, PacketBatch, PacketInfo, TcpInfo, parse};
 use bondwire_units::Timestamp;
 use core::time::Duration;
@@ -184,11 +185,6 @@ impl Smoother {
     pub(crate) fn poll_deadline(&self) -> Option<Timestamp> {
         self.held.first_key_value().map(|((at, _), _)| *at)
     }
-}
-
-/// Whether sequence number `a` comes after `b` (RFC 9293, 3.4).
-fn is_after(a: u32, b: u32) -> bool {
-    (a.wrapping_sub(b) as i32) > 0
 }
 
 #[cfg(test)]

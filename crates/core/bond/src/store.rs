@@ -147,6 +147,13 @@ impl Store {
         id
     }
 
+    /// Whether an entry is still kept.
+    pub(crate) fn has(&self, id: StoreId) -> bool {
+        self.entries
+            .get(id.index as usize)
+            .is_some_and(|(generation, stored)| *generation == id.generation && stored.is_some())
+    }
+
     /// The entry, if it is still there.
     pub(crate) fn get_mut(&mut self, id: StoreId) -> Option<&mut Stored> {
         let (generation, stored) = self.entries.get_mut(id.index as usize)?;

@@ -298,7 +298,8 @@ impl Session {
         }
         self.last_data = now;
         self.smoother.on_sent(info, now);
-        self.ingress.push(packet, info, &mut self.streams, self.mode, &mut self.pool, now);
+        let keep = (&mut self.pool, &self.store);
+        self.ingress.push(packet, info, &mut self.streams, self.mode, keep, now);
     }
 
     /// Ends the session: the peer is told once.

@@ -412,7 +412,11 @@ impl Session {
             return true;
         }
         let outgoing = if packet.class == FlowClass::Stream {
-            Outgoing::Kept(self.store.keep(flow, sequence, packet.bytes, now))
+            let id = self.store.keep(flow, sequence, packet.bytes, now);
+            if let Some(segment) = packet.segment {
+                self.ingress.on_kept(flow, segment, id, &self.store);
+            }
+            Outgoing::Kept(id)
         } else {
             Outgoing::Once { flow, sequence, bytes: packet.bytes }
         };

@@ -154,6 +154,7 @@ impl Session {
             self.pool.give_back(stored.bytes);
         }
         self.ingress.set_params(self.codel_params(now));
+        self.ingress.hurry(now < self.patient_until);
         self.smoother.set_floor(self.rtt_floor(), now);
         self.upkeep_streams(now);
         let traffic = if now.since(self.last_data) < TRAFFIC { Traffic::Bulk } else { Traffic::Idle };
@@ -253,6 +254,7 @@ impl Session {
         }
         self.patient_until = now + PATIENT;
         self.ingress.set_params(self.codel_params(now));
+        self.ingress.hurry(true);
         if gone < rest {
             return;
         }
