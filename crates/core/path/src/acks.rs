@@ -97,6 +97,7 @@ impl<C> Path<C> {
             self.find_lost(lost, &mut summary, now);
             return Ok(summary);
         };
+        self.acked_at = now;
         self.timeouts = 0;
         self.refresh_silent();
         let mut rate = None;

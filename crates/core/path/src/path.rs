@@ -43,6 +43,8 @@ pub struct Path<C> {
     pub(crate) overhead: usize,
     pub(crate) sent: SentPackets<C>,
     pub(crate) largest_acked: Option<u64>,
+    /// When an acknowledgement last brought news.
+    pub(crate) acked_at: Timestamp,
     /// Bytes acknowledged so far.
     pub(crate) delivered: u64,
     pub(crate) next_round: u64,
@@ -85,6 +87,7 @@ impl<C> Path<C> {
             overhead: config.overhead,
             sent: SentPackets::new(),
             largest_acked: None,
+            acked_at: now,
             delivered: 0,
             next_round: 0,
             rtt: RttEstimator::new(),
@@ -272,6 +275,11 @@ impl<C> Path<C> {
     /// When one will have to be sent. Not part of [`Self::poll_deadline`].
     pub fn ack_deadline(&self) -> Option<Timestamp> {
         self.received.deadline()
+    }
+
+    /// Acknowledgements may have been lost with this path, or with the one that carried them: what was received is told again at once.
+    pub fn acknowledge_again(&mut self, now: Timestamp) {
+        self.received.tell_again(now);
     }
 
     /// Makes the ACK, whether or not it is due, and clears what was pending; none if nothing was ever received.

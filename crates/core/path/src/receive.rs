@@ -116,6 +116,15 @@ impl Received {
         self.pending > 0 && (self.at_once || self.pending >= 2 || self.deadline().is_some_and(|at| at <= now))
     }
 
+    /// What was told may not have arrived: it is told again at once.
+    pub(crate) fn tell_again(&mut self, now: Timestamp) {
+        if !self.ranges.is_empty() {
+            self.pending = self.pending.max(1);
+            self.oldest_pending.get_or_insert(now);
+            self.at_once = true;
+        }
+    }
+
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
         self.oldest_pending.map(|at| if self.at_once || self.pending >= 2 { at } else { at + MAX_ACK_DELAY })
     }
@@ -183,6 +192,9 @@ mod tests {
         assert_eq!(received.build(at(5)).unwrap().ranges, &[0..=3]);
         received.on_packet(4, false, at(6));
         assert!(!received.ack_due(at(1000)), "not ack-eliciting");
+        received.tell_again(at(1000));
+        assert!(received.ack_due(at(1000)));
+        assert_eq!(received.build(at(1000)).unwrap().ranges, &[0..=4]);
     }
 
     #[test]

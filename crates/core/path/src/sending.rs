@@ -28,11 +28,16 @@ impl<C> Path<C> {
         self.congestion.window().saturating_sub(self.sent.in_flight())
     }
 
-    /// As [`Self::window_room`]; but where a ceiling ([`Self::set_rate_limit`]) holds the pace back, urgent packets wait for the pacer too: many
+    /// As [`Self::window_room`], for packets that must not wait: a quarter of the window more, so that what fills a slow path's window does not
+    /// keep a call out. But where a ceiling ([`Self::set_rate_limit`]) holds the pace back, they wait for the pacer too: many
     /// sparse flows together, such as the acknowledgements of a download, would exceed it.
     pub fn urgent_room(&self, now: Timestamp) -> usize {
         let exceeded = self.congestion.at_ceiling() && self.pacer.budget(now) == 0;
-        if exceeded { 0 } else { self.window_room() }
+        if exceeded || self.state() != PathState::Active || !self.tracker_room() {
+            return 0;
+        }
+        let window = self.congestion.window();
+        (window + window / 4).saturating_sub(self.sent.in_flight())
     }
 
     /// When the pacer lets the next packet go; none if the window is the limit, or the path is not active.
@@ -121,10 +126,15 @@ impl<C> Path<C> {
 
     /// Takes the contents of everything in flight, so that they can be sent elsewhere. For a path that turned
     /// suspect, or whose link is gone. A late ACK is still recognised.
-    pub fn take_in_flight(&mut self, out: &mut Vec<C>, now: Timestamp) {
-        self.sent.abandon(now, out);
+    ///
+    /// Returns how many of them, the first ones, have probably arrived: they were sent so long before the path was last heard of
+    /// that only their acknowledgements are missing, which died with the path.
+    pub fn take_in_flight(&mut self, out: &mut Vec<C>, now: Timestamp) -> usize {
+        let on_the_way = self.rtt.smoothed() / 2 + self.rtt.variation() * 2;
+        let arrived = self.sent.abandon(self.acked_at.saturating_sub(on_the_way), out, now);
         out.append(&mut self.sent.evicted);
         self.mtu.on_probe_abandoned();
         self.silent = [None; crate::health::SILENT_PACKETS];
+        arrived
     }
 }

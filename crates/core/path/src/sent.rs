@@ -189,8 +189,10 @@ impl<C> SentPackets<C> {
         !self.remembered.is_empty()
     }
 
-    /// Takes everything out of flight; late ACKs will still be recognised.
-    pub(crate) fn abandon(&mut self, now: Timestamp, out: &mut Vec<C>) {
+    /// Takes everything out of flight; late ACKs will still be recognised. Returns how many of the contents were sent before `boundary`.
+    pub(crate) fn abandon(&mut self, boundary: Timestamp, out: &mut Vec<C>, now: Timestamp) -> usize {
+        let before = out.len();
+        let mut older = 0;
         for number in self.first..self.next_number() {
             if let Some(packet) = self.take(number) {
                 self.remember(Remembered {
@@ -201,9 +203,13 @@ impl<C> SentPackets<C> {
                     abandoned: true,
                 });
                 out.extend(packet.content);
+                if packet.sent_at < boundary {
+                    older = out.len() - before;
+                }
             }
         }
         self.trim();
+        older
     }
 }
 
@@ -241,7 +247,7 @@ mod tests {
         assert!(sent.packets.len() <= MAX_TRACKED);
         assert!(!sent.evicted.is_empty());
         let mut out = Vec::new();
-        sent.abandon(Timestamp::ZERO, &mut out);
+        assert_eq!(sent.abandon(Timestamp::ZERO, &mut out, Timestamp::ZERO), 0);
         assert_eq!((sent.in_flight(), sent.eliciting()), (0, 0));
         assert!(sent.remembered.len() <= MAX_REMEMBERED);
         let mut late = 0;

@@ -277,8 +277,11 @@ impl Session {
                 self.lanes[index].path.on_link_down(now);
                 self.after_path_change(index, now);
             }
-            // The peer doubts its own direction: see at once how this one is.
-            PeerState::Standby => self.lanes[index].probe_now = true,
+            // The peer doubts its own direction: see at once how this one is, and tell what came.
+            PeerState::Standby => {
+                self.lanes[index].probe_now = true;
+                self.lanes[index].path.acknowledge_again(now);
+            }
             PeerState::Usable => {
                 self.lanes[index].path.on_link_up(now);
                 self.lanes[index].probe_now = self.lanes[index].state != PathState::Active;

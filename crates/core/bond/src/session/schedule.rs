@@ -39,16 +39,24 @@ impl Session {
 
     /// The path on which a packet of `size` bytes that must not wait arrives first.
     pub(super) fn pick_urgent(&self, size: usize, now: Timestamp) -> Option<usize> {
-        self.usable()
-            .filter(|(_, lane)| lane.path.urgent_room(now) >= size)
-            .min_by_key(|(_, lane)| (lane.tier, lane.path.arrival_after(size, now)))
-            .map(|(index, _)| index)
+        self.pick_first(size, |lane| lane.path.urgent_room(now), now)
     }
 
     /// The path on which a packet that is sent again arrives first. A few go at once; many, as when a fast path dies and leaves all that it
-    /// carried to a slower one, keep to the pacer, or that one's queue would overflow.
+    /// carried to a slower one, keep to the pacer, or that one's queue would overflow, and leave the rest of the window to what is urgent.
     pub(super) fn pick_repair(&self, size: usize, many: bool, now: Timestamp) -> Option<usize> {
-        self.pick_urgent(size, now).filter(|index| !many || self.lanes[*index].path.send_budget(now) > 0)
+        if !many {
+            return self.pick_urgent(size, now);
+        }
+        self.pick_first(size, |lane| lane.path.window_room(), now)
+            .filter(|index| self.lanes[*index].path.send_budget(now) > 0)
+    }
+
+    fn pick_first(&self, size: usize, room: impl Fn(&Lane) -> usize, now: Timestamp) -> Option<usize> {
+        self.usable()
+            .filter(|(_, lane)| room(lane) >= size)
+            .min_by_key(|(_, lane)| (lane.tier, lane.path.arrival_after(size, now)))
+            .map(|(index, _)| index)
     }
 
     /// The path for a frame that is not subject to congestion control (an acknowledgement).

@@ -223,6 +223,8 @@ impl Session {
         let change = PathChange { path: lane.id, link: lane.route.link, from, to };
         self.events.push_back(SessionEvent::Path(change));
         if from == PathState::Active {
+            // What the peer sends again of what has arrived keeps a slower path busy.
+            lane.path.acknowledge_again(now);
             self.rescue_in_flight(index, now);
             self.give_up_on_parities(index, None);
             self.on_fall(index, now);
@@ -264,13 +266,19 @@ impl Session {
         }
     }
 
-    /// Lets everything that is under way on a path go out again, wherever it arrives soonest.
+    /// Lets everything that is under way on a path go out again, wherever it arrives soonest. What went last is lost; of what went before that
+    /// perhaps only the acknowledgement is missing. On a slow path the one lasts as long as the other, and nobody can tell where the border is: they
+    /// take turns, so that the receiver has something to go on with either way.
     pub(super) fn rescue_in_flight(&mut self, index: usize, now: Timestamp) {
-        let mut doubtful = Vec::new();
-        self.lanes[index].path.take_in_flight(&mut doubtful, now);
-        for content in doubtful {
-            for item in content.items() {
-                self.rescue(item);
+        let mut lost = Vec::new();
+        let arrived = self.lanes[index].path.take_in_flight(&mut lost, now);
+        let lost_for_certain = lost.split_off(arrived);
+        let mut lists = [lost_for_certain.into_iter().peekable(), lost.into_iter().peekable()];
+        while lists.iter_mut().any(|list| list.peek().is_some()) {
+            for content in lists.iter_mut().filter_map(Iterator::next) {
+                for item in content.items() {
+                    self.rescue(item);
+                }
             }
         }
     }
