@@ -38,7 +38,7 @@ use phase::Phase;
 /// Full packets in flight before anything is known (RFC 6928).
 const INITIAL_PACKETS: usize = 10;
 /// Within which the first packets are sent of a path that has to take over: a satellite takes more than ten in its round trip.
-const TAKEOVER_SPAN: Duration = Duration::from_millis(150);
+const TAKEOVER_SPAN: Duration = Duration::from_millis(75);
 /// Full packets that may always be in flight.
 const MIN_PACKETS: usize = 4;
 /// Full packets that may always leave in a round trip and this time, whatever the estimate is.
