@@ -9,12 +9,15 @@
 //!   the bond is [patient](FlowQueue::hurry), before them: a queue that was meant for a fast path lasts a second on a slow one, and so long nothing reaches
 //!   the application behind the gap. (Always in front would be wrong: the sender takes what it overtook for lost, RFC 8985, and its window shrinks.)
 //!
-//! Bounds: those of [`crate::ingress`] for what waits, and of [`crate::store`] for what is in care, 24 bytes for each packet.
+//! Bounds: those of [`crate::ingress`] for what waits, and [`MAX_KEPT`] for what is in care, 16 bytes each.
 
 use crate::store::{Store, StoreId};
 use bondwire_packet::PacketInfo;
 use bondwire_units::Timestamp;
 use std::collections::VecDeque;
+
+/// Segments in care that are known at a time; what is sent again of older ones is taken again.
+const MAX_KEPT: usize = 16_384;
 
 /// A packet that waits.
 #[derive(Debug)]
@@ -92,7 +95,8 @@ impl FlowQueue {
     /// Begins or ends to let what is sent again go first.
     pub(crate) fn hurry(&mut self, in_hurry: bool) {
         if in_hurry && !self.in_hurry {
-            let (again, new) = core::mem::take(&mut self.packets).into_iter().partition(|packet: &Waiting| packet.is_repeat);
+            let (again, new) =
+                core::mem::take(&mut self.packets).into_iter().partition(|packet: &Waiting| packet.is_repeat);
             self.packets = again;
             self.hurried = self.packets.len();
             self.packets.extend::<VecDeque<_>>(new);
@@ -120,9 +124,7 @@ impl FlowQueue {
 
     /// Whether the bond has all of these bytes in one packet.
     fn has(&mut self, Segment { from, until }: Segment, store: &Store) -> bool {
-        while self.kept.front().is_some_and(|(_, id)| !store.has(*id)) {
-            self.kept.pop_front();
-        }
+        self.forget_delivered(store);
         let waiting = self.waiting.partition_point(|known| is_after(until, known.until));
         let kept = self.kept.partition_point(|(known, _)| is_after(until, known.until));
         let found = self.waiting.get(waiting).into_iter().chain(self.kept.get(kept).map(|(known, _)| known));
@@ -131,11 +133,18 @@ impl FlowQueue {
 
     /// A packet that was taken out is kept in the store.
     pub(crate) fn on_kept(&mut self, segment: Segment, id: StoreId, store: &Store) {
-        while self.kept.front().is_some_and(|(_, id)| !store.has(*id)) {
+        self.forget_delivered(store);
+        if self.kept.len() >= MAX_KEPT {
             self.kept.pop_front();
         }
         if self.kept.back().is_none_or(|(last, _)| is_after(segment.until, last.until)) {
             self.kept.push_back((segment, id));
+        }
+    }
+
+    fn forget_delivered(&mut self, store: &Store) {
+        while self.kept.front().is_some_and(|(_, id)| !store.has(*id)) {
+            self.kept.pop_front();
         }
     }
 

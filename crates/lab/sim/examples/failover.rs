@@ -1,91 +1,149 @@
-//! The longest gaps of one TCP flow and one UDP flow (200 a second) while the best link is silent for four seconds, over several seeds.
+//! The longest gap of one TCP flow and of one UDP flow (200 packets a second) while the link with the highest rate is silent for four seconds, seed by
+//! seed; the target is 3 × (SRTT + 4 RTTVAR) of the dead path + the delay of the quickest other link.
 //!
 //! ```text
-//! cargo run --release -p bondwire-sim --example failover -- [--seeds N] [PROFILE ...]
+//! cargo run --release -p bondwire-sim --example failover -- [PROFILE or FILE ...] [--seeds N] [--trace SEED]
 //! ```
-use core::time::Duration;
 
+use core::cmp::Reverse;
+use core::time::Duration;
+use std::process::ExitCode;
+
+use bondwire_bond::{Counters, PathStatus};
 use bondwire_scenario::{Action, Event, PUBLIC_PROFILES, Scenario};
+use bondwire_sim::bonded::Bonded;
 use bondwire_sim::report::{self, MEMORY};
 use bondwire_sim::traffic::{Direction, FlowConfig};
+use bondwire_sim::world::{FlowId, World};
+use bondwire_units::Timestamp;
 use bondwire_wire::Mode;
 
-fn main() {
-    let mut names: Vec<String> = std::env::args().skip(1).collect();
-    let mut seeds = 8;
-    if let Some(place) = names.iter().position(|name| name == "--seeds") {
-        seeds = names[place + 1].parse().expect("a number");
-        names.drain(place..place + 2);
-    }
-    if names.is_empty() {
-        names = PUBLIC_PROFILES.map(str::to_owned).to_vec();
-    }
-    println!("{:8} {:5} {:>8}  TCP ms                                    UDP ms", "profile", "", "target");
-    for name in &names {
-        for direction in Direction::BOTH {
-            run(name, direction, seeds);
+/// When traffic begins, the link falls silent, it returns, and the run ends, in milliseconds.
+const BEGIN: u64 = 2_000;
+const SILENCE: u64 = 6_000;
+const RETURN: u64 = 10_000;
+const END: u64 = 12_000;
+/// The distance of two lines of a trace, and the time that it covers before and after the death.
+const STEP: u64 = 20;
+const BEFORE: u64 = 40;
+const AFTER: u64 = 2_000;
+
+struct Options {
+    profiles: Vec<String>,
+    seeds: u64,
+    trace: Option<u64>,
+}
+
+fn main() -> ExitCode {
+    let outcome = options().and_then(|options| {
+        println!("{:10} {:4} {:>9}  longest gaps in ms, sorted: TCP; UDP", "profile", "", "target");
+        let run = |name: &String| Direction::BOTH.into_iter().try_for_each(|way| row(name, way, &options));
+        options.profiles.iter().try_for_each(run)
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
         }
     }
 }
 
-fn run(name: &str, direction: Direction, seeds: u64) {
+fn row(name: &str, direction: Direction, options: &Options) -> Result<(), String> {
     let (mut tcp, mut udp, mut targets) = (Vec::new(), Vec::new(), Vec::new());
-    for seed in 0..seeds {
-        let mut scenario = Scenario::find(name).expect("a profile");
-        scenario.seed = seed + 1;
-        let best = (0..scenario.links.len())
-            .max_by_key(|&i| (report::link_rate(&scenario.links[i], direction), core::cmp::Reverse(scenario.links[i].delay)))
-            .expect("a link");
-        let event = |at, action| Event { at: Duration::from_millis(at), link: best, action };
-        scenario.events = vec![event(6_000, Action::Silence), event(10_000, Action::Return)];
-        let mut world = report::connected(&scenario, Mode::Speed, MEMORY, scenario.seed).expect("connects");
-        world.run_until(bondwire_units::Timestamp::from_millis(2_000));
-        let mtu = world.network.mtu(world.now()).unwrap_or(1280);
-        let bulk = world.add_flow(FlowConfig::tcp(direction, mtu));
-        let call = world.add_flow(FlowConfig::udp(direction, 200, 200));
-        world.run_until(bondwire_units::Timestamp::from_millis(std::env::var("FROM").ok().and_then(|s| s.parse::<u64>().ok()).unwrap_or(5_990)));
-        let now = world.now();
-        let paths = if direction == Direction::Up {
-            world.network.client_status(now).paths
-        } else {
-            world.network.server_status(now).map(|s| s.paths).unwrap_or_default()
-        };
-        let dead = &paths[best];
-        let other = (0..scenario.links.len()).filter(|i| *i != best).map(|i| scenario.links[i].delay).min().expect("two links");
-        let target = (dead.rtt.unwrap_or_default() + dead.rtt_variation * 4) * 3 + other;
+    for seed in 0..options.seeds {
+        let mut scenario = Scenario::find(name).map_err(|error| error.to_string())?;
+        scenario.seed = seed;
+        let [gap, call, target] = run(scenario, direction, options.trace == Some(seed))?;
+        tcp.push(gap.as_millis());
+        udp.push(call.as_millis());
         targets.push(target.as_millis());
-        let wanted = std::env::var("TRACE").ok().and_then(|s| s.parse::<u64>().ok());
-        if wanted == Some(seed) {
-            for step in 0..150 {
-                world.run_until(bondwire_units::Timestamp::from_millis(std::env::var("FROM").ok().and_then(|s| s.parse::<u64>().ok()).unwrap_or(5_900) + 20 * step));
-                let t = world.now();
-                let (paths, c, rc) = if direction == Direction::Up {
-                    let s = world.network.client_status(t);
-                    let r = world.network.server_status(t).map(|s| s.counters);
-                    (s.paths, s.counters, r)
-                } else {
-                    let r = world.network.client_status(t).counters;
-                    let s = world.network.server_status(t).expect("a session");
-                    (s.paths, s.counters, Some(r))
-                };
-                let f = world.flow(bulk);
-                print!("{:6} got {:9} q {:7} kept {:8} rep {:5} resc {:5} drop {:3} dup {:4} held {:7}", t.as_micros() / 1000, f.progress.bytes, c.queued_bytes, c.kept_bytes, c.repaired, c.rescued, c.ingress.dropped_delay, c.ingress.repeated, rc.map(|r| r.held_bytes).unwrap_or(0));
-                print!(" rtx {:5} to {} cwnd {:6.0}", f.sender.retransmitted, f.sender.timeouts, f.window.map(|w| w.0).unwrap_or(0.0));
-                for p in &paths {
-                    print!(" | {:?} cap {:5.1} tx {:5.1} fl {:6} rtt {:4}", p.state, p.capacity_tx.as_mbps(), p.tx.as_mbps(), p.in_flight.get(), p.rtt.unwrap_or_default().as_millis());
-                }
-                println!();
-            }
-        }
-        world.run_until(bondwire_units::Timestamp::from_millis(12_000));
-        if wanted == Some(seed) {
-            println!("{:?}", world.flow(bulk));
-        }
-        tcp.push(world.flow(bulk).progress.longest_gap.as_millis());
-        udp.push(world.flow(call).progress.longest_gap.as_millis());
     }
     for list in [&mut tcp, &mut udp, &mut targets] {
         list.sort_unstable();
     }
-    println!("{name:8} {direction:?}  {:>6}  {tcp:?}  {udp:?}", targets[targets.len() / 2]);
+    let arrow = if direction == Direction::Down { "down" } else { "up" };
+    println!("{name:10} {arrow:4} {:>6} ms  {tcp:?}; {udp:?}", targets[targets.len() / 2]);
+    Ok(())
+}
+
+/// The gaps of both flows, and the target.
+fn run(mut scenario: Scenario, direction: Direction, trace: bool) -> Result<[Duration; 3], String> {
+    let rate = |i: &usize| report::link_rate(&scenario.links[*i], direction);
+    let best = (0..scenario.links.len())
+        .max_by_key(|i| (rate(i), Reverse(scenario.links[*i].delay)))
+        .ok_or("a scenario without links")?;
+    let others = scenario.links.iter().enumerate().filter(|(i, _)| *i != best);
+    let survivor = others.map(|(_, link)| link.delay).min().ok_or("it takes two links")?;
+    let event = |at, action| Event { at: Duration::from_millis(at), link: best, action };
+    scenario.events = vec![event(SILENCE, Action::Silence), event(RETURN, Action::Return)];
+    let mut world = report::connected(&scenario, Mode::Speed, MEMORY, scenario.seed)?;
+    world.run_until(Timestamp::from_millis(BEGIN));
+    let mtu = world.network.mtu(world.now()).unwrap_or(1280);
+    let bulk = world.add_flow(FlowConfig::tcp(direction, mtu));
+    let call = world.add_flow(FlowConfig::udp(direction, 200, 200));
+    world.run_until(Timestamp::from_millis(SILENCE - BEFORE));
+    let dead = sender(&mut world, direction).0.swap_remove(best);
+    let target = (dead.rtt.unwrap_or_default() + dead.rtt_variation * 4) * 3 + survivor;
+    while trace && world.now() < Timestamp::from_millis(SILENCE + AFTER) {
+        world.run_for(Duration::from_millis(STEP));
+        print_state(&mut world, direction, bulk);
+    }
+    world.run_until(Timestamp::from_millis(END));
+    let gap = |flow| world.flow(flow).progress.longest_gap;
+    Ok([gap(bulk), gap(call), target])
+}
+
+/// The sending end's paths and totals.
+fn sender(world: &mut World<Bonded>, direction: Direction) -> (Vec<PathStatus>, Counters) {
+    let now = world.now();
+    let client = world.network.client_status(now);
+    match world.network.server_status(now) {
+        Some(server) if direction == Direction::Down => (server.paths, server.counters),
+        _ => (client.paths, client.counters),
+    }
+}
+
+fn print_state(world: &mut World<Bonded>, direction: Direction, bulk: FlowId) {
+    let (paths, counters) = sender(world, direction);
+    let (now, flow) = (world.now(), world.flow(bulk));
+    print!(
+        "{:6} ms  received {:9}  queued {:7}  kept {:7}  rescued {:5}  repaired {:5}  dropped {:3}  refused {:4}",
+        now.as_micros() / 1_000,
+        flow.progress.bytes,
+        counters.queued_bytes,
+        counters.kept_bytes,
+        counters.rescued,
+        counters.repaired,
+        counters.ingress.dropped_delay,
+        counters.ingress.repeated,
+    );
+    for path in &paths {
+        let [capacity, rate] = [path.capacity_tx, path.tx].map(|rate| rate.as_mbps());
+        print!("  | {:?} {capacity:.1} {rate:.1} {}", path.state, path.in_flight.get());
+    }
+    println!();
+}
+
+fn options() -> Result<Options, String> {
+    let mut options = Options { profiles: Vec::new(), seeds: 6, trace: None };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut number = || {
+            let text = arguments.next().ok_or(format!("{argument} needs a value"))?;
+            text.parse::<u64>().map_err(|_| format!("`{text}` is no whole number"))
+        };
+        match argument.as_str() {
+            "--seeds" => options.seeds = number()?.max(1),
+            "--trace" => options.trace = Some(number()?),
+            flag if flag.starts_with('-') => {
+                return Err(format!("there is no option `{flag}`: --seeds or --trace"));
+            }
+            profile => options.profiles.push(profile.to_owned()),
+        }
+    }
+    if options.profiles.is_empty() {
+        options.profiles = PUBLIC_PROFILES.map(str::to_owned).to_vec();
+    }
+    Ok(options)
 }

@@ -59,7 +59,12 @@ pub fn secret(n: u8) -> SecretKey {
 
 pub fn packet(src: [u8; 4], dst: [u8; 4], tag: u64) -> Vec<u8> {
     let address = |ip: [u8; 4], port| SocketAddrV4::new(Ipv4Addr::from(ip), port);
-    tcp4(address(src, 1_000), address(dst, 80), &TcpFields::default(), &tag.to_be_bytes())
+    tcp4(address(src, 1_000), address(dst, 80), &fields(tag), &tag.to_be_bytes())
+}
+
+/// Each tag is new data of its connection.
+fn fields(tag: u64) -> TcpFields<'static> {
+    TcpFields { sequence: (tag as u32).wrapping_mul(1 << 11), ..TcpFields::default() }
 }
 
 fn server_address() -> SocketAddr {
@@ -228,7 +233,7 @@ impl Net {
         let (src, dst) = if from == Side::Client { (client, server) } else { (server, client) };
         let mut payload = vec![7; size - 40];
         payload[..8].copy_from_slice(&tag.to_be_bytes());
-        let packet = tcp4(src, dst, &TcpFields::default(), &payload);
+        let packet = tcp4(src, dst, &fields(tag), &payload);
         assert_eq!(packet.len(), size);
         self.send_raw(from, &packet);
     }
