@@ -75,18 +75,18 @@ impl Peer {
         }
     }
 
-    /// What its program says of its version, if it has one and says anything: the first line.
+    /// What its program says of its version, in the first line. The kernel's is told anyway, and MLVPN tells terminals only.
     pub fn version(self) -> Option<String> {
         let word = match self {
-            Self::Mptcp => return None,
+            Self::Mptcp | Self::Mlvpn => return None,
             Self::Glorytun => "version",
-            Self::WireguardGo | Self::Mqvpn | Self::Mlvpn => "--version",
+            Self::WireguardGo | Self::Mqvpn => "--version",
         };
         let output = Command::new(self.name()).arg(word).stdin(Stdio::null()).output().ok()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let line = text.lines().next()?.trim().trim_end_matches('.');
+        let line = text.lines().next()?.trim();
         let version = line.strip_prefix(self.name()).unwrap_or(line).trim();
-        (!version.is_empty()).then(|| version.strip_prefix("version ").unwrap_or(version).to_owned())
+        (!version.is_empty()).then(|| version.to_owned())
     }
 
     /// What it is called in a table.
