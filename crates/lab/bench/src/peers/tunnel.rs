@@ -203,6 +203,8 @@ impl<'a> Tunnel<'a> {
             so => Ok(so),
         });
         fault.map_err(|fault| {
+            // Its last words may still be on their way.
+            thread::sleep(ASKED);
             let why = format!("{fault}: {}", last_lines(&process.log()));
             BenchError::Tool { command: words, why }
         })
