@@ -92,19 +92,7 @@ fn plan(args: Args) -> Result<(Plan, Vec<String>, Folder), String> {
         |name: &String| rows::find(name).ok_or(format!("there is no row `{name}`; choose among {}", known()));
     let named = args.rows.iter().map(row).collect::<Result<Vec<_>, _>>()?;
     let rows_named = !named.is_empty();
-    let (mut peers, mut notes) = (Vec::new(), Vec::new());
-    for name in &args.against {
-        if !Peer::NAMES.contains(&name.as_str()) {
-            return Err(format!(
-                "there is no peer `{name}`; choose among {} (profiles stand before --against)",
-                Peer::NAMES.join(", ")
-            ));
-        }
-        match Peer::find(name) {
-            Ok(peer) => peers.push(peer),
-            Err(why) => notes.push(why),
-        }
-    }
+    let (peers, notes) = rivals(&args.against)?;
     let program = args.bondwire.unwrap_or_else(Options::built);
     if !program.is_file() {
         return Err(format!("{} is no file: build bondwire, or name it with --bondwire", program.display()));
@@ -134,6 +122,27 @@ fn plan(args: Args) -> Result<(Plan, Vec<String>, Folder), String> {
         folder.map_err(|error| format!("cannot make a folder for temporary files: {error}"))
     };
     Ok((plan, notes, folder))
+}
+
+/// The rivals that are here, and notes for the report: their versions, and why others are left out.
+fn rivals(names: &[String]) -> Result<(Vec<Peer>, Vec<String>), String> {
+    let (mut peers, mut notes) = (Vec::new(), Vec::new());
+    for name in names {
+        let peer = Peer::named(name).ok_or_else(|| {
+            format!(
+                "there is no peer `{name}`; choose among {} (profiles stand before --against)",
+                Peer::names()
+            )
+        })?;
+        match peer.check() {
+            Ok(()) => {
+                peers.push(peer);
+                notes.extend(peer.version().map(|version| format!("{name} is {version}")));
+            }
+            Err(why) => notes.push(why),
+        }
+    }
+    Ok((peers, notes))
 }
 
 /// Whether the kernel has it, before an hour is spent.

@@ -37,10 +37,10 @@ pub struct Way {
     pub cleanup: Cleanup,
 }
 
-/// Ends processes and runs commands when it is dropped.
+/// Ends processes, and then runs commands, when it is dropped.
 #[derive(Debug, Default)]
 pub struct Cleanup {
-    /// They get SIGTERM, a second, and SIGKILL.
+    /// They get SIGTERM, together a second, and SIGKILL.
     pub processes: Vec<Process>,
     /// On which machine, and the command's words. Its failure is nobody's business.
     pub commands: Vec<(Node, Vec<String>)>,
@@ -48,19 +48,20 @@ pub struct Cleanup {
 
 impl Drop for Cleanup {
     fn drop(&mut self) {
-        for (node, words) in self.commands.drain(..) {
-            let mut command = Command::new(&words[0]);
-            command.args(&words[1..]).stdout(Stdio::null()).stderr(Stdio::null());
-            let _ = node.spawn(command).and_then(|mut child| child.wait());
-        }
         for process in &mut self.processes {
             if process.is_running() {
                 process.signal(Signal::TERM);
             }
-            let end = Instant::now() + seconds(1);
-            while process.is_running() && Instant::now() < end {
-                thread::sleep(READING);
-            }
+        }
+        let end = Instant::now() + seconds(1);
+        while self.processes.iter_mut().any(Process::is_running) && Instant::now() < end {
+            thread::sleep(READING);
+        }
+        self.processes.clear();
+        for (node, words) in self.commands.drain(..) {
+            let mut command = Command::new(&words[0]);
+            command.args(&words[1..]).stdout(Stdio::null()).stderr(Stdio::null());
+            let _ = node.spawn(command).and_then(|mut child| child.wait());
         }
     }
 }

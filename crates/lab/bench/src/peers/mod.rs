@@ -1,15 +1,21 @@
 //! Rivals on the same links. Each is started on a stand and gives a [`Way`] for traffic.
 
+mod glorytun;
+mod mlvpn;
 mod mptcp;
+mod mqvpn;
+mod tunnel;
 mod wireguard;
 
 use std::fs;
-use std::process::Command;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::{Command, Stdio};
 
 use bondwire_netns::Node;
 use bondwire_netns::traffic::Direction;
 
 use crate::fixture::{Process, seconds};
+use crate::measure::words;
 use crate::{BenchError, Figure, Stand, Unit, Way};
 
 /// A rival that can be measured here.
@@ -19,29 +25,68 @@ pub enum Peer {
     Mptcp,
     /// wireguard-go over the best link.
     WireguardGo,
+    /// mqvpn over all links, with its TCP lane.
+    Mqvpn,
+    /// glorytun over all links, which it is told the true rates of.
+    Glorytun,
+    /// MLVPN over all links, which it is told the true rates of.
+    Mlvpn,
 }
 
 impl Peer {
-    /// All names that may be asked for, whether there is a way to measure them or not.
-    pub const NAMES: [&str; 5] = ["mptcp", "wireguard-go", "mqvpn", "glorytun", "mlvpn"];
+    /// All of them, in the order in which they are named.
+    pub const ALL: [Self; 5] = [Self::Mptcp, Self::WireguardGo, Self::Mqvpn, Self::Glorytun, Self::Mlvpn];
 
-    /// The rival of this name, if it is here.
+    /// What it is asked for by, which is also the name of its program if it has one.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mptcp => "mptcp",
+            Self::WireguardGo => "wireguard-go",
+            Self::Mqvpn => "mqvpn",
+            Self::Glorytun => "glorytun",
+            Self::Mlvpn => "mlvpn",
+        }
+    }
+
+    /// All names, as a person reads them.
+    pub fn names() -> String {
+        Self::ALL.map(Self::name).join(", ")
+    }
+
+    /// The rival of this name; none if there is no such rival.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|peer| peer.name() == name)
+    }
+
+    /// Whether it is here: its programs on PATH, its part of the kernel.
     ///
     /// # Errors
     /// A line that says why it is left out.
-    pub fn find(name: &str) -> Result<Self, String> {
-        match name {
-            "mptcp" if fs::exists("/proc/sys/net/mptcp/enabled").unwrap_or(false) => {
-                needs(name, &["ip"]).map(|()| Self::Mptcp)
+    pub fn check(self) -> Result<(), String> {
+        let name = self.name();
+        match self {
+            Self::Mptcp if !fs::exists("/proc/sys/net/mptcp/enabled").unwrap_or(false) => {
+                Err(format!("{name} is left out: this kernel has no MPTCP"))
             }
-            "mptcp" => Err("mptcp is left out: this kernel has no MPTCP".to_owned()),
-            "wireguard-go" => needs(name, &["wireguard-go", "wg", "ip"]).map(|()| Self::WireguardGo),
-            "mqvpn" | "glorytun" | "mlvpn" => {
-                needs(name, &[name])?;
-                Err(format!("{name} is left out: it is installed, but this benchmark cannot drive it yet"))
-            }
-            _ => Err(format!("there is no peer `{name}`; choose among {}", Self::NAMES.join(", "))),
+            Self::Mptcp => needs(name, &["ip"]),
+            Self::WireguardGo => needs(name, &[name, "wg", "ip"]),
+            Self::Mqvpn => needs(name, &[name, "openssl", "ip"]),
+            Self::Glorytun | Self::Mlvpn => needs(name, &[name, "ip"]),
         }
+    }
+
+    /// What its program says of its version, in the first line. The kernel's is told anyway, and MLVPN tells terminals only.
+    pub fn version(self) -> Option<String> {
+        let word = match self {
+            Self::Mptcp | Self::Mlvpn => return None,
+            Self::Glorytun => "version",
+            Self::WireguardGo | Self::Mqvpn => "--version",
+        };
+        let output = Command::new(self.name()).arg(word).stdin(Stdio::null()).output().ok()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let line = text.lines().next()?.trim();
+        let version = line.strip_prefix(self.name()).unwrap_or(line).trim();
+        (!version.is_empty()).then(|| version.to_owned())
     }
 
     /// What it is called in a table.
@@ -49,12 +94,14 @@ impl Peer {
         match self {
             Self::Mptcp => "kernel MPTCP",
             Self::WireguardGo => "wireguard-go on the best link",
+            Self::Mlvpn => "MLVPN",
+            Self::Mqvpn | Self::Glorytun => self.name(),
         }
     }
 
     /// Whether it uses several links, so that it can survive the death of one.
     pub fn is_bond(self) -> bool {
-        self == Self::Mptcp
+        self != Self::WireguardGo
     }
 
     /// Starts it on a stand without a bond. It ends when the way is dropped.
@@ -65,6 +112,9 @@ impl Peer {
         match self {
             Self::Mptcp => mptcp::start(stand, direction),
             Self::WireguardGo => wireguard::start(stand, direction),
+            Self::Mqvpn => mqvpn::start(stand),
+            Self::Glorytun => glorytun::start(stand),
+            Self::Mlvpn => mlvpn::start(stand),
         }
     }
 }
@@ -79,7 +129,10 @@ pub(crate) fn measure(
 ) -> Vec<Figure> {
     let mut figures = Vec::new();
     for peer in stand.settings().peers.iter().copied().filter(|peer| is_meant(*peer)) {
-        match peer.start(stand, direction).and_then(|way| job(peer, &way)) {
+        // A tool that hangs is a panic of the fixture, which must not cost the others their figures either.
+        let measured =
+            catch_unwind(AssertUnwindSafe(|| peer.start(stand, direction).and_then(|way| job(peer, &way))));
+        match measured.unwrap_or_else(|panic| Err(BenchError::GaveUp(words(panic.as_ref())))) {
             Ok(measured) => figures.extend(measured),
             Err(error) => {
                 eprintln!("  {}: {error}", peer.label());
@@ -121,6 +174,13 @@ mod tests {
         assert!(needs("x", &["sh"]).is_ok());
         let why = needs("moonvpn", &["sh", "moonvpn"]).expect_err("no such program");
         assert_eq!(why, "moonvpn is left out: `moonvpn` is not installed (not found on PATH)");
-        assert!(Peer::find("moonvpn").expect_err("no such peer").contains("choose among"));
+        assert_eq!(Peer::named("moonvpn"), None);
+    }
+
+    #[test]
+    fn every_peer_is_found_by_its_name() {
+        for peer in Peer::ALL {
+            assert_eq!(Peer::named(peer.name()), Some(peer));
+        }
     }
 }

@@ -13,6 +13,7 @@ const KEPT: f64 = 0.9;
 /// The one-way delay of a UDP flow of 200 packets a second beside one TCP flow, and what that flow pays for it.
 pub(super) fn run(stand: &mut Stand, direction: Direction) -> Result<Vec<Figure>, BenchError> {
     let (_, idle) = quickest(stand, direction, 0.95)?;
+    let sum = stand.sum(direction);
     let way = Way::default();
     let all = stand.links();
     // A bond that has run knows its links, and would have an advantage: each gets a new one.
@@ -31,12 +32,14 @@ pub(super) fn run(stand: &mut Stand, direction: Direction) -> Result<Vec<Figure>
         direction,
         |_| true,
         |peer, way| {
-            let (_, report) = both(stand, way, way, direction)?;
+            let (beside_it, report) = both(stand, way, way, direction)?;
+            let share = late_goodput(&beside_it, stand.settings().length) / sum;
             let beside = if way.multipath.is_some() { "UDP on the best link beside it" } else { "UDP" };
             let name = |what: &str| format!("{}: {beside}, {what}", peer.label());
             Ok(vec![
                 Figure::new(name("p95"), delay(&report, 0.95), Unit::Ms),
                 Figure::new(name("lost"), report.loss() * 100.0, Unit::Percent),
+                Figure::new(format!("{}: TCP, of the sum", peer.label()), share, Unit::Ratio),
             ])
         },
     ));
