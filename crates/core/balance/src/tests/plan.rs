@@ -78,7 +78,8 @@ fn a_false_alarm_moves_nothing() {
             seen.push((state, fallback));
         }
         // First it is slow to answer, then dead for a while.
-        let is_alarm = now > Timestamp::from_millis(10_000) && !seen.iter().any(|seen| seen.0 == LinkState::Failing);
+        let is_alarm =
+            now > Timestamp::from_millis(10_000) && !seen.iter().any(|seen| seen.0 == LinkState::Failing);
         let is_dead = now > Timestamp::from_millis(20_000) && now < Timestamp::from_millis(30_000);
         while let Some(probe) = balancer.poll_probe(now) {
             if probe.link == link(0) && (is_alarm || is_dead) {
@@ -124,7 +125,8 @@ fn the_stand_in_of_a_lost_link_stays_until_it_is_lost_too() {
         balancer.handle_timeout(now);
         assert_eq!(led(&mut balancer, 0, now).1, Some(first));
     }
-    let capacity = |id| balancer.snapshot(now).links.iter().find(|link| link.link == id).unwrap().capacity_down;
+    let capacity =
+        |id| balancer.snapshot(now).links.iter().find(|link| link.link == id).unwrap().capacity_down;
     assert!(capacity(other) > capacity(first), "the other one would be chosen now");
     balancer.remove_link(first, now);
     assert_eq!(led(&mut balancer, 0, now).1, Some(other));
