@@ -1,6 +1,6 @@
 //! Builds the programs that `bondwire-capture` loads into the kernel.
 //!
-//! The object is committed, so that nobody needs clang to build bondwire; so are the hashes of the sources that it was built from,
+//! The object is committed, so that nobody needs clang to build bondwire; so are the hashes of the sources that it was built from, and of the object itself,
 //! which a test compares. Debian's `clang`, `llvm`, `libbpf-dev` and `linux-libc-dev` have all that it takes.
 
 use std::fs;
@@ -31,7 +31,7 @@ pub(crate) fn run() -> Result<()> {
     process::run(Command::new("llvm-strip").current_dir(folder).args(["-g", OBJECT]))
         .context("llvm-strip fails; it takes: apt-get install llvm")?;
     let mut hash = Command::new("sh");
-    hash.current_dir(folder).args(["-c", "LC_ALL=C; export LC_ALL; sha256sum *.c *.h"]);
+    hash.current_dir(folder).args(["-c", "LC_ALL=C; export LC_ALL; sha256sum *.c *.h *.o"]);
     fs::write(folder.join(format!("{OBJECT}.source")), process::output(&mut hash)?)?;
     println!("built {FOLDER}/{OBJECT}; commit it with its source and {OBJECT}.source");
     Ok(())

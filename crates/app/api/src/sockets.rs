@@ -24,7 +24,7 @@ pub struct SocketEntry {
     pub process: Option<String>,
     /// Its number.
     pub pid: Option<u32>,
-    /// How it came to bondwire: `proxy`, `transparent` or `lan`; `bond` in the packet modes.
+    /// How it came to bondwire: `proxy`, `transparent` or `lan`; `direct` if bondwire does not lead it; `bond` in the packet modes.
     pub way: String,
     /// This end: address and port.
     pub local: String,

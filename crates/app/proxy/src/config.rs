@@ -16,8 +16,6 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// How much is held.
     pub limits: Limits,
-    /// Resolvers for links that state none of their own.
-    pub resolvers: Vec<SocketAddr>,
     /// What happens to TCP sockets of a link that is evicted.
     pub evicted: Evicted,
 }
@@ -31,7 +29,6 @@ impl Config {
             workers: 0,
             timeouts: Timeouts::default(),
             limits: Limits::default(),
-            resolvers: Vec::new(),
             evicted: Evicted::default(),
         }
     }
@@ -107,11 +104,11 @@ impl Default for Timeouts {
     }
 }
 
-/// How much is held. Beyond a limit clients get a clear refusal, never silence.
+/// How much is held. Beyond a limit clients get a clear refusal; while 64 are being told so, more are closed without a word, and counted.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Clients connected at one time. Default 65,536; lowered at start to what the limit on open files allows, at two
-    /// files each.
+    /// Clients connected at one time. Default 65,536; lowered at start, as those below are, to what the limit on open files allows
+    /// ([`Limits::within`]).
     pub clients: usize,
     /// Pipes for splicing, over all threads; a busy direction of a big transfer holds one. Default 128, at 512 KiB each at
     /// most (64 KiB where the kernel grants an ordinary user no more). Without a free one data is copied.
@@ -130,6 +127,30 @@ pub struct Limits {
     pub queries: usize,
 }
 
+/// Open files that are left to the rest of the process.
+const OTHER_FILES: usize = 256;
+/// Files of a UDP association: its own socket, and one for each of two links in both families. (Its TCP connection is a client's.)
+const ASSOCIATION_FILES: usize = 5;
+/// Files of a query: two links are raced, each asks two resolvers.
+const QUERY_FILES: usize = 4;
+
+impl Limits {
+    /// The same, so that nobody runs out of `files`: half of them are for clients at two each, the rest for the third sockets of those
+    /// that race, UDP associations, pipes (two ends) and queries, over so many threads. At least 16 clients.
+    #[must_use]
+    pub fn within(self, files: u64, workers: usize) -> Self {
+        let files = usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(OTHER_FILES);
+        let part = |part: usize, each: usize| files / part / each;
+        Self {
+            clients: self.clients.min(part(2, 2).max(16)),
+            associations: self.associations.min((part(8, ASSOCIATION_FILES) / workers.max(1)).max(4)),
+            pipes: self.pipes.min(part(8, 2)),
+            queries: self.queries.min(part(16, QUERY_FILES).max(16)),
+            ..self
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -142,5 +163,29 @@ impl Default for Limits {
             cached_answers: 1_024,
             queries: 512,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_suffice_for_all_that_may_be_open() {
+        let all = Limits::default();
+        for (files, workers) in [(1_024, 2), (4_096, 4), (20_000, 16), (1 << 20, 16)] {
+            let limits = all.within(files, workers);
+            let sum = OTHER_FILES
+                + limits.clients * 2
+                + limits.associations * workers * ASSOCIATION_FILES
+                + limits.pipes * 2
+                + limits.queries * QUERY_FILES;
+            // An eighth is left for those that race.
+            let files = usize::try_from(files).unwrap();
+            assert!(sum <= files - (files - OTHER_FILES) / 8, "{files}: {limits:?}");
+        }
+        let limits = all.within(1 << 20, 2);
+        assert_eq!((limits.clients, limits.pipes, limits.queries), (all.clients, all.pipes, all.queries));
+        assert_eq!(all.within(0, 2).clients, 16, "it can be tried at least");
     }
 }

@@ -82,7 +82,7 @@ pub(crate) struct Upstream {
 /// When the link is gone.
 pub(crate) fn route(worker: &Worker, link: Option<LinkId>) -> Result<Arc<Route>, Failure> {
     match link {
-        None => Ok(worker.shared.unbound.clone()),
+        None => Ok(worker.shared.links.unbound()),
         Some(link) => worker.shared.links.route(link).ok_or(Failure::Local),
     }
 }
@@ -135,6 +135,7 @@ impl Contest<'_> {
         }
         self.end();
         self.lease.entry.link.set(link);
+        self.lease.entry.local.set(stream.local_addr().ok().map(|local| local.ip()));
         Upstream { stream, lease: self.lease }
     }
 }

@@ -141,7 +141,7 @@ pub struct Route {
     pub source_v6: Option<Ipv6Addr>,
     /// Mark for `SO_MARK`, which needs `CAP_NET_ADMIN`. Set it only where the daemon has that.
     pub mark: Option<u32>,
-    /// The link's own resolvers. Empty: the configured ones.
+    /// The resolvers that can be asked over the link, and no others. Empty: names are looked up over other links.
     pub resolvers: Vec<SocketAddr>,
 }
 
@@ -160,6 +160,12 @@ impl Route {
         }
     }
 
+    /// Whether sockets are tied the same way: one that was made for the other is as good.
+    pub(crate) fn ties_like(&self, other: &Self) -> bool {
+        let ties = |route: &Self| (route.source_v4, route.source_v6, route.mark);
+        ties(self) == ties(other) && self.interface == other.interface
+    }
+
     /// The source address for this remote's family.
     pub(crate) fn source(&self, remote: IpAddr) -> Option<IpAddr> {
         if remote.is_ipv4() { self.source_v4.map(IpAddr::V4) } else { self.source_v6.map(IpAddr::V6) }
@@ -170,4 +176,9 @@ impl Route {
 pub trait Links: Send + Sync {
     /// How sockets are tied to this link, or `None` when it is gone.
     fn route(&self, link: LinkId) -> Option<Arc<Route>>;
+
+    /// The route of sockets that no link carries: tied to nothing. Its resolvers are asked for their names; none by default.
+    fn unbound(&self) -> Arc<Route> {
+        Arc::default()
+    }
 }

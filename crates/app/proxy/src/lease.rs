@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub(crate) struct Entry {
     pub(crate) transport: Transport,
     /// The link that carries it; `None` before there is one, and for a socket that no link carries.
     pub(crate) link: Cell<Option<LinkId>>,
+    /// Its source address, once a TCP socket is connected.
+    pub(crate) local: Cell<Option<IpAddr>>,
     /// All bytes towards the internet.
     pub(crate) up: Cell<u64>,
     /// All bytes from the internet.
@@ -53,6 +56,7 @@ impl Entry {
             socket,
             transport,
             link: Cell::new(None),
+            local: Cell::new(None),
             up: Cell::new(0),
             down: Cell::new(0),
             reported: Cell::new(0),
@@ -136,10 +140,15 @@ pub(crate) fn sweep(leases: &Leases, director: &dyn Director, report: &mut Vec<T
     }
 }
 
-/// Tells every TCP socket on this link that it was evicted.
-pub(crate) fn evict(leases: &Leases, link: LinkId) {
+/// Tells TCP sockets on this link that they were evicted: all, or those with one of the addresses that were lost.
+pub(crate) fn evict(leases: &Leases, link: LinkId, lost: Option<&[IpAddr]>) {
+    let is_meant = |entry: &Entry| match (lost, entry.local.get()) {
+        (None, _) => true,
+        (Some(lost), local) => local.is_some_and(|local| lost.contains(&local)),
+    };
     for (_, entry) in leases.borrow().iter() {
-        if entry.transport == Transport::Tcp && entry.link.get() == Some(link) {
+        let on_it = entry.transport == Transport::Tcp && entry.link.get() == Some(link);
+        if on_it && is_meant(entry) {
             entry.doom(Fate::Evicted);
         }
     }

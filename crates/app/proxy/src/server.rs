@@ -1,6 +1,6 @@
 //! The proxy as its owner sees it: bind, run, tell it of links, stop.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -17,8 +17,6 @@ use crate::worker::{self, Inbox, Shared, Worker};
 
 /// The most threads that are started by themselves.
 const MOST_WORKERS: usize = 16;
-/// Open files that are left to the rest of the process, when the limit decides how many clients there may be.
-const OTHER_FILES: u64 = 256;
 
 /// A proxy that listens. Clients are served from [`run`](Self::run) on.
 pub struct Proxy {
@@ -34,7 +32,7 @@ impl std::fmt::Debug for Proxy {
 }
 
 impl Proxy {
-    /// Listens. Raises the process's own limit on open files as far as it may, since a client needs two.
+    /// Listens. Raises the process's own limit on open files as far as it may, since a client needs two and more.
     ///
     /// # Errors
     /// When the address is taken or not this machine's, or the login cannot be used.
@@ -51,7 +49,7 @@ impl Proxy {
         }
         let processors = thread::available_parallelism().map_or(1, usize::from).min(MOST_WORKERS);
         let workers = if config.workers == 0 { processors } else { config.workers };
-        config.limits.clients = config.limits.clients.min(clients_for(open_files()));
+        config.limits = config.limits.within(open_files(), workers);
         let address = config.listen;
         let failed = |source| BindError::Listen { address, source };
         let listeners = worker::listeners(address, workers).map_err(failed)?;
@@ -60,7 +58,6 @@ impl Proxy {
             config,
             director,
             links,
-            unbound: Arc::default(),
             pipes: AtomicUsize::new(0),
             served: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
@@ -125,7 +122,7 @@ fn serve(shared: Arc<Shared>, index: usize, listener: std::net::TcpListener) -> 
 }
 
 /// The limit on open files, raised as far as this process may.
-fn open_files() -> u64 {
+pub(crate) fn open_files() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     if limit.current < limit.maximum || limit.maximum.is_none() {
         let wanted = limit.maximum.unwrap_or(1 << 20).min(1 << 20);
@@ -135,10 +132,6 @@ fn open_files() -> u64 {
         }
     }
     limit.current.unwrap_or(1 << 20)
-}
-
-fn clients_for(files: u64) -> usize {
-    usize::try_from(files.saturating_sub(OTHER_FILES) / 2).unwrap_or(usize::MAX).max(16)
 }
 
 /// Tells a running proxy of links, and ends it. Cheap to clone; its calls never block.
@@ -174,6 +167,14 @@ impl ProxyHandle {
         }
     }
 
+    /// Closes the link's TCP sockets that have one of these source addresses, which it has lost, with a reset: they hang otherwise.
+    /// Unless the configuration says keep.
+    pub fn evict_addresses(&self, link: LinkId, lost: &[IpAddr]) {
+        for inbox in &self.shared.inboxes {
+            inbox.evict_addresses(link, lost);
+        }
+    }
+
     /// Gives a UDP flow another link, from its next datagram on.
     pub fn move_flow(&self, socket: SocketId, to: LinkId) {
         for inbox in &self.shared.inboxes {
@@ -181,10 +182,10 @@ impl ProxyHandle {
         }
     }
 
-    /// Forgets the answers of the link's resolvers, because the link is another network now.
-    pub fn forget_answers(&self, link: LinkId) {
+    /// The link's route is another one: the answers of its resolvers are forgotten, and sockets for datagrams are made anew.
+    pub fn route_changed(&self, link: LinkId) {
         for inbox in &self.shared.inboxes {
-            inbox.forget(link);
+            inbox.route_changed(link);
         }
     }
 

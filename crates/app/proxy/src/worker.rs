@@ -6,7 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::net::{IpAddr, SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -18,12 +18,12 @@ use tokio::sync::Notify;
 
 use crate::client;
 use crate::config::{Config, Evicted};
-use crate::director::{Director, Links, Route, SocketId};
+use crate::director::{Director, Links, SocketId};
 use crate::dns::cache::Cache;
 use crate::lease::{self, Leases};
 use crate::relay::pipe::Pipes;
 
-/// Clients over the limit that are told so; more are closed without a word.
+/// Clients over the limit that are told so; more are closed without a word, and counted as refused.
 const REFUSALS: usize = 64;
 /// The least buffer that a read gets; see [`Worker::scratch`].
 pub(crate) const SCRATCH: usize = 64 * 1024;
@@ -43,8 +43,6 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) director: Arc<dyn Director>,
     pub(crate) links: Arc<dyn Links>,
-    /// The route of sockets that no link carries.
-    pub(crate) unbound: Arc<Route>,
     /// Pipes that exist, over all workers.
     pub(crate) pipes: AtomicUsize,
     /// Clients that were served, and those that were refused for want of room.
@@ -63,13 +61,14 @@ pub(crate) struct Inbox {
     arrived: Notify,
 }
 
-/// Bounded: clients by the limit on them, moves by [`MOST_MOVES`], the rest by the number of links.
+/// Bounded: clients by the limit on them, moves by [`MOST_MOVES`], the rest by the number of links and their addresses.
 #[derive(Default)]
 struct Post {
     clients: Vec<StdStream>,
     evicted: Vec<LinkId>,
+    lost: Vec<(LinkId, IpAddr)>,
     moved: Vec<(SocketId, LinkId)>,
-    forgotten: Vec<LinkId>,
+    rerouted: Vec<LinkId>,
 }
 
 impl Inbox {
@@ -86,6 +85,17 @@ impl Inbox {
         self.arrived.notify_one();
     }
 
+    pub(crate) fn evict_addresses(&self, link: LinkId, lost: &[IpAddr]) {
+        let mut post = self.post();
+        for ip in lost {
+            if !post.lost.contains(&(link, *ip)) {
+                post.lost.push((link, *ip));
+            }
+        }
+        drop(post);
+        self.arrived.notify_one();
+    }
+
     pub(crate) fn move_flow(&self, socket: SocketId, to: LinkId) {
         let mut post = self.post();
         if post.moved.len() < MOST_MOVES {
@@ -95,10 +105,10 @@ impl Inbox {
         self.arrived.notify_one();
     }
 
-    pub(crate) fn forget(&self, link: LinkId) {
+    pub(crate) fn route_changed(&self, link: LinkId) {
         let mut post = self.post();
-        if !post.forgotten.contains(&link) {
-            post.forgotten.push(link);
+        if !post.rerouted.contains(&link) {
+            post.rerouted.push(link);
         }
         drop(post);
         self.arrived.notify_one();
@@ -126,6 +136,8 @@ pub(crate) struct Worker {
     /// One buffer for all reads of this thread; borrowed only between two awaits, so idle sockets hold none.
     pub(crate) scratch: RefCell<Box<[u8]>>,
     pub(crate) associations: Cell<usize>,
+    /// How often some link's route has changed: sockets that are kept for a link may be tied to what it was.
+    pub(crate) reroutes: Cell<u64>,
     /// Clients that are being connected.
     pub(crate) connecting: Cell<usize>,
     /// Clients that could not be taken.
@@ -142,6 +154,7 @@ impl Worker {
             pipes: RefCell::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into()),
             associations: Cell::new(0),
+            reroutes: Cell::new(0),
             connecting: Cell::new(0),
             failures: Cell::new(0),
             shared,
@@ -192,12 +205,16 @@ impl Worker {
                 Err(error) => tracing::warn!(%error, "cannot watch a client's socket"),
             }
         }
-        for link in post.forgotten {
+        for link in post.rerouted {
             self.cache.borrow_mut().forget(link);
+            self.reroutes.set(self.reroutes.get().wrapping_add(1));
         }
         if self.shared.config.evicted == Evicted::Reset {
             for link in post.evicted {
-                lease::evict(&self.leases, link);
+                lease::evict(&self.leases, link, None);
+            }
+            for (link, ip) in post.lost {
+                lease::evict(&self.leases, link, Some(&[ip]));
             }
         }
         if !post.moved.is_empty() {

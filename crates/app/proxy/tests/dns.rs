@@ -79,13 +79,26 @@ fn answers_are_kept_until_they_are_forgotten() {
         assert_eq!(forwarder.ask(&asked)[..2], id.to_be_bytes());
     }
     assert_eq!(good.asked(), 1);
-    forwarder.handle.forget_answers(LinkId(0));
+    forwarder.handle.route_changed(LinkId(0));
     // The order crosses a thread.
     let again = (0..1000).any(|id| {
         forwarder.ask(&query(id, "kept.example", 1));
         good.asked() > 1
     });
     assert!(again);
+}
+
+/// Resolvers that another link's network has are none of this one's: its silence would be counted against it.
+#[test]
+fn a_link_without_resolvers_leaves_names_to_the_others() {
+    let good = knows(SITE);
+    let director = Double::new(&[0, 1]).resolver(1, good.address);
+    let forwarder = start(director);
+    let asked = query(1, "site.example", 1);
+    assert_eq!(forwarder.ask(&asked), answer(&asked, &[SITE], 300));
+    forwarder
+        .director
+        .wait(|told| matches!(told, Told::Failed(_, LinkId(0), Failure::NoResolver)).then_some(()));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 mod common;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -134,6 +134,24 @@ fn sockets_of_an_evicted_link_are_reset() {
     for client in &mut clients {
         assert_eq!(client.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
     }
+}
+
+/// A link has lost its IPv4 address; what uses another one of it goes on.
+#[test]
+fn sockets_of_a_lost_address_are_reset() {
+    let proxy = start(Double::new(&[4]));
+    let target = echo();
+    let mut client = open_and_talk(&proxy, target);
+    let own = IpAddr::from(source(4));
+    for (link, lost) in [(4, IpAddr::from(source(5))), (5, own)] {
+        proxy.handle.evict_addresses(LinkId(link), &[lost]);
+        // A connect after the order shows that it was read.
+        drop(open_and_talk(&proxy, target));
+        client.write_all(b"y").unwrap();
+        client.read_exact(&mut [0]).unwrap();
+    }
+    proxy.handle.evict_addresses(LinkId(4), &[own]);
+    assert_eq!(client.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
 #[test]

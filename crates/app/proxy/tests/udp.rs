@@ -147,6 +147,25 @@ fn a_link_that_is_gone_gives_way() {
     proxy.director.wait(|told| matches!(told, Told::Failed(_, LinkId(0), Failure::Local)).then_some(()));
 }
 
+/// A lease ran out and the modem got another address: the association goes on from that one.
+#[test]
+fn an_association_follows_its_links_new_address() {
+    let proxy = start(Double::new(&[0]));
+    let remote = echo_udp();
+    let client = Client::new(&proxy);
+    client.send(0, &address(remote), b"1");
+    assert_eq!(client.receive().1, format!("{} 1", source(0)));
+    proxy.director.reroute(0, Route { source_v4: Some(source(7)), ..Route::default() });
+    proxy.handle.route_changed(LinkId(0));
+    // The order crosses a thread: datagrams leave as before until it is read.
+    let moved = (0..1000).any(|_| {
+        client.send(0, &address(remote), b"2");
+        client.receive().1 == format!("{} 2", source(7))
+    });
+    assert!(moved);
+    assert!(!proxy.director.told().iter().any(|told| matches!(told, Told::Failed(..))));
+}
+
 #[test]
 fn a_datagram_that_cannot_be_sent_says_nothing_of_its_link() {
     let proxy = start(Double::new(&[0, 1]));

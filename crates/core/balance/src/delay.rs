@@ -152,10 +152,13 @@ impl Delay {
         self.probed.update(queue, busy, now);
     }
 
-    /// A connect was answered.
+    /// A connect was answered. One of zero was not measured.
     pub(crate) fn on_connect(&mut self, rtt: Duration, busy: bool, now: Timestamp) {
-        self.connects.update(rtt.as_secs_f64());
         self.unanswered = 0;
+        if rtt.is_zero() {
+            return;
+        }
+        self.connects.update(rtt.as_secs_f64());
         self.on_tcp(rtt, busy, now);
     }
 
@@ -255,6 +258,20 @@ mod tests {
             delay.on_connect(ms(5_000), false, Timestamp::from_millis(100 + i));
         }
         assert_eq!(delay.patience(), MAX_PATIENCE);
+    }
+
+    /// An answer to a repeated SYN tells no round trip; the kernel says zero.
+    #[test]
+    fn a_round_trip_of_zero_was_not_measured() {
+        let mut delay = Delay::default();
+        for i in 0..50 {
+            delay.on_connect(ms(100), false, Timestamp::from_millis(i));
+        }
+        let (patience, idle) = (delay.patience(), delay.idle());
+        for i in 0..50 {
+            delay.on_connect(Duration::ZERO, false, Timestamp::from_millis(100 + i));
+        }
+        assert_eq!((delay.patience(), delay.idle()), (patience, idle));
     }
 
     #[test]

@@ -73,6 +73,8 @@ pub(crate) struct Flow {
     pub(crate) connecting: Timestamp,
     /// When it entered its list by age.
     pub(crate) touched: Timestamp,
+    /// When something passed last.
+    pub(crate) active: Timestamp,
     reported: Timestamp,
     pub(crate) up: u64,
     pub(crate) down: u64,
@@ -102,6 +104,7 @@ impl Flow {
             opened: now,
             connecting: now,
             touched: now,
+            active: now,
             reported: now,
             up: 0,
             down: 0,
@@ -118,6 +121,9 @@ impl Flow {
         let grew = up > self.up || down > self.down;
         self.up = self.up.max(up);
         self.down = self.down.max(down);
+        if grew {
+            self.active = now;
+        }
         let span = now.since(self.reported);
         if span >= RATE_SPAN {
             let seconds = span.as_secs_f64();
@@ -135,7 +141,7 @@ impl Flow {
     /// Where it is in its life.
     pub(crate) fn stage(&self, now: Timestamp) -> Stage {
         match self.transport {
-            Transport::Udp if now.since(self.touched) >= UDP_IDLE => Stage::Idle,
+            Transport::Udp if now.since(self.active) >= UDP_IDLE => Stage::Idle,
             _ => self.stage,
         }
     }
@@ -229,6 +235,13 @@ impl Flows {
             flow.touched = now;
             self.ages.push(age as usize, socket.slot());
         }
+    }
+
+    /// Whether it is neither fresh nor busy: only then it may be forgotten by its age.
+    pub(crate) fn is_quiet(&self, socket: SocketId) -> bool {
+        let list = self.ages.list_of(socket.slot());
+        self.get(socket).is_some()
+            && [Age::QuietUdp, Age::QuietTcp].map(|age| Some(age as usize)).contains(&list)
     }
 
     pub(crate) fn is_fresh(&self, socket: SocketId) -> bool {

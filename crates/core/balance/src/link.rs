@@ -136,6 +136,11 @@ impl Link {
         self.health.state() == LinkState::Stable
     }
 
+    /// What it carried has moved: it failed, and is not trusted again yet.
+    pub(crate) fn is_lost(&self) -> bool {
+        matches!(self.health.state(), LinkState::Failed | LinkState::Returning)
+    }
+
     /// It appears or vanishes: what the counters said is over.
     pub(crate) fn on_presence(&mut self, is_present: bool, now: Timestamp) {
         self.is_present = is_present;

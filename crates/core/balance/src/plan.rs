@@ -49,7 +49,8 @@ pub struct PlanLink {
     pub priority: Priority,
     /// Whether sticky sites stay on it: it works, and is not so full that they should look elsewhere.
     pub keeps_sites: bool,
-    /// Where its mark should point while it does not work; none while it does, or if no other link works.
+    /// Where its mark should point while it is lost: failed and not yet trusted again, gone, or `never`. None while it may work (failing is a
+    /// doubt), or if no other link works. It stays with one link for as long as that works.
     pub fallback: Option<LinkId>,
 }
 

@@ -144,8 +144,10 @@ pub enum ConnectFailure {
     Unreachable,
     /// The remote end said no (ECONNREFUSED): speaks for the link.
     Refused,
-    /// The interface cannot be used (ENODEV, EADDRNOTAVAIL, no route): speaks against the link, strongly.
+    /// The interface cannot be used (ENODEV, ENETDOWN, EADDRNOTAVAIL): speaks against the link, strongly.
     Local,
+    /// Nothing was sent, for want of files, memory or permission on this machine: says nothing about any link.
+    NotSent,
     /// The link has no address of the remote end's family; says nothing about the link. A probe target that
     /// fails so is not counted over it any more.
     NoAddress,
@@ -172,7 +174,7 @@ pub enum Stage {
     Closed,
     /// UDP: something passed within 30 s.
     Active,
-    /// UDP: nothing did. After 180 s it leaves the table.
+    /// UDP: nothing did. After 180 s it leaves the table, unless [`crate::Balancer::handle_alive`] says that its socket is open.
     Idle,
 }
 

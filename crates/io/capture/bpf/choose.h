@@ -110,6 +110,25 @@ __attribute__((noinline)) int judge(const struct flow *flow, __u32 which, struct
 	return 0;
 }
 
+// Whether this is a question for one of the system's resolvers of which neither a rule nor a route speaks. The resolver may be a link's neighbour.
+__attribute__((noinline)) int is_question(const struct flow *flow, __u32 which)
+{
+	struct route_key route = { .length = 128 };
+	struct verdict verdict;
+	__u32 *found;
+
+	if (!flow || which > 1)
+		return 0;
+	if (flow->port != 53 || !bpf_map_lookup_elem(&resolvers, flow->to))
+		return 0;
+	judge(flow, which, &verdict);
+	if (verdict.action && verdict.action != ACTION_CHOOSE)
+		return 0;
+	__builtin_memcpy(route.to, flow->to, 16);
+	found = bpf_map_lookup_elem(&routes, &route);
+	return !found || *found == ROUTE_NEAR;
+}
+
 // Smooth weighted round robin: each gains its weight, the richest pays the sum. After any number of sockets no link is a whole one off.
 // `forced` is a link that was chosen otherwise, and pays all the same, within a limit.
 __attribute__((noinline)) int take_turn(__u32 which, __u32 index, __u32 allowed, __u32 forced)
@@ -172,7 +191,6 @@ __attribute__((noinline)) int take_turn(__u32 which, __u32 index, __u32 allowed,
 	return best;
 }
 
-// The link for a flow, or NO_LINK if it is to be left alone. `had` is the link that the socket has, or NO_LINK.
 // The link for a flow, or NO_LINK if it is to be left alone, and why in the second byte. `had` is the link that the socket has, or NO_LINK.
 __attribute__((noinline)) int place(const struct flow *flow, __u32 which, __u32 had)
 {
@@ -203,6 +221,8 @@ __attribute__((noinline)) int place(const struct flow *flow, __u32 which, __u32 
 	slot = verdict.slot;
 	if (verdict.action == ACTION_ONLY)
 		return slot | REASON_RULE << 8;
+	if (!open && plan->refuse >> v6 & 1)
+		return REFUSED;
 	if (verdict.action == ACTION_USE && slot < LINKS && (open >> slot) & 1)
 		return slot | REASON_RULE << 8;
 	if (verdict.action == ACTION_AVOID && slot < LINKS && open & ~(1u << slot)) {

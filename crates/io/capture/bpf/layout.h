@@ -41,6 +41,10 @@
 #define KIND_CONNECTED 3
 #define KIND_TIMEOUT 4
 #define KIND_CLOSED 5
+#define KIND_ACTIVE 6 // a socket that only sends, which nobody else can see
+
+#define ROUTE_SPECIFIC 1
+#define ROUTE_NEAR 2 // a network that a link is connected to
 
 #define REASON_WEIGHT 1
 #define REASON_STICKY 2
@@ -88,7 +92,7 @@ struct plan {
 	__u32 epoch;
 	__u32 rule_count;
 	__u32 has_prefixes;
-	__u32 unused;
+	__u32 refuse;   // families whose sockets are refused while no link takes them, a bit each
 	__u32 open[2];  // links that take new sockets, a bit each; IPv4, IPv6
 	__u32 sites[2]; // links that keep the sites that stick to them
 	struct link links[LINKS];
@@ -143,7 +147,8 @@ struct own {
 	__u8 bypass;  // the verdict on `last`
 	__u8 is_set;
 	__u8 sent; // anything, to anyone
-	__u8 unused[7];
+	__u8 unused[3];
+	__u32 told; // when user space heard of it last, in 2^30 ns
 };
 
 struct event {
@@ -218,6 +223,13 @@ struct {
 	__type(key, struct route_key);
 	__type(value, __u32);
 } routes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 64);
+	__type(key, struct address);
+	__type(value, __u32);
+} resolvers SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -6,6 +6,9 @@
 
 #include "choose.h"
 
+// That a socket goes on sending is told so often, in 2^30 ns: several times before it counts as idle.
+#define TELL_EVERY 4
+
 // A socket that user space connects to the loopback tells that the programs are called, and for which process.
 ALWAYS void prove(struct bpf_sock_addr *ctx)
 {
@@ -115,11 +118,11 @@ ALWAYS int fill_v6(struct bpf_sock_addr *ctx, struct flow *flow)
 }
 
 // Sends a question for a resolver to bondwire's own forwarder, and remembers whom it was for.
-ALWAYS int redirect(struct bpf_sock_addr *ctx, struct bpf_sock *sk, const struct flow *flow, int v6)
+ALWAYS int redirect(struct bpf_sock_addr *ctx, struct bpf_sock *sk, const struct flow *flow, __u32 which, int v6)
 {
 	struct own *own;
 
-	if (flow->port != 53 || (flow->family == FAMILY_V4 ? !dns4_port : !dns6_port))
+	if (flow->port != 53 || (flow->family == FAMILY_V4 ? !dns4_port : !dns6_port) || !is_question(flow, which))
 		return 0;
 	own = bpf_sk_storage_get(&owns, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!own)
@@ -164,10 +167,10 @@ ALWAYS int on_connect(struct bpf_sock_addr *ctx, struct flow *flow, int v6)
 	// A source that was chosen before, by the application or by an earlier connect, decides.
 	if (is_bound(sk))
 		return 1;
-	if (redirect(ctx, sk, flow, v6))
-		return 1;
 	plan = current_plan(&which);
 	if (!plan)
+		return 1;
+	if (redirect(ctx, sk, flow, which, v6))
 		return 1;
 	slot = place(flow, which, NO_LINK);
 	reason = slot >> 8;
@@ -218,10 +221,10 @@ ALWAYS int on_send(struct bpf_sock_addr *ctx, struct flow *flow, int v6)
 	// A source in the message itself is the application's choice.
 	if (v6 ? ctx->msg_src_ip6[0] || ctx->msg_src_ip6[1] || ctx->msg_src_ip6[2] || ctx->msg_src_ip6[3] : ctx->msg_src_ip4)
 		return 1;
-	if (redirect(ctx, sk, flow, v6))
-		return 1;
 	plan = current_plan(&which);
 	if (!plan)
+		return 1;
+	if (redirect(ctx, sk, flow, which, v6))
 		return 1;
 	now = bpf_ktime_get_ns();
 	had = own->is_set && now - own->used < plan->idle_ns ? own->slot : NO_LINK;
@@ -250,11 +253,16 @@ ALWAYS int on_send(struct bpf_sock_addr *ctx, struct flow *flow, int v6)
 	if (slot != had && (reason != REASON_RULE || had == NO_LINK)) {
 		own->slot = slot;
 		own->is_set = 1;
+		own->told = now >> 30;
 		tell(ctx, flow, had == NO_LINK ? KIND_OPENED : KIND_MOVED, slot, reason);
 	} else if (slot != had) {
 		own->last_port = 0;
 	}
 chosen:
+	if ((__u32)(now >> 30) - own->told >= TELL_EVERY) {
+		own->told = now >> 30;
+		tell(ctx, flow, KIND_ACTIVE, own->slot, 0);
+	}
 	link = &plan->links[slot & (LINKS - 1)];
 	if (!v6) {
 		if (link->flags & LINK_V4)

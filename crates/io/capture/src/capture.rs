@@ -2,26 +2,28 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use bondwire_netctl::{Change, Changes, forget_marked};
+use bondwire_netctl::{Change, Changes, Prefix, forget_marked};
 
 use crate::compile::compile;
 use crate::error::CaptureError;
 use crate::event::Event;
 use crate::hook::Hook;
 use crate::kept::Kept;
-use crate::links::{Known, refresh_link, settings, specific};
+use crate::links::{Known, refresh_link, settings, specific, told_routes};
 use crate::nft::{self, Chosen};
-use crate::plan::{LinkName, LinkPlan, MAX_LINKS, Plan, Slot, mark_of};
+use crate::plan::{LinkName, LinkPlan, MAX_LINKS, Plan, Slot, limits, mapped, mark_of};
 use crate::support::{Support, Way};
 
 /// The changes of the network, shared with others in this process that make some.
 pub type SharedChanges = Arc<Mutex<Changes>>;
 
+/// Destinations with a route of their own that the table knows, where sockets of a family are refused.
+const MOST_NEAR: usize = 1_024;
 const NFT_GROUP: &str = "balance";
 const SETTINGS_GROUP: &str = "balance settings";
 
@@ -43,7 +45,7 @@ pub struct Config {
     pub local: bool,
     /// Interfaces of a LAN whose flows are captured.
     pub lan: Vec<String>,
-    /// Sends the captured sockets' questions to port 53 to a forwarder. Default none. In the eBPF way only.
+    /// Sends the captured sockets' questions to resolvers ([`Capture::set_resolvers`]) to a forwarder. Default none. In the eBPF way only.
     pub dns: Option<DnsRedirect>,
     /// This way, or with none the better one that is possible.
     pub way: Option<Way>,
@@ -149,9 +151,20 @@ impl Capture {
         }
         if let Some(hook) = &mut self.hook {
             let routes = lock(&self.changes).netlink().routes()?;
-            hook.set_routes(specific(&routes))?;
+            hook.set_routes(told_routes(&routes, &self.links))?;
         }
         self.publish()
+    }
+
+    /// Whose questions go to the forwarder that [`Config::dns`] names: those to these addresses, unless a rule of the plan speaks of them or the
+    /// main table has a route to them that is neither a default nor a link's own network. None before the first call, and none in
+    /// the nftables way; at most [`limits::RESOLVERS`], those beyond are asked directly.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn set_resolvers(&mut self, resolvers: &[IpAddr]) -> Result<(), CaptureError> {
+        let Some(hook) = &mut self.hook else { return Ok(()) };
+        hook.set_resolvers(resolvers.iter().copied().map(mapped).take(limits::RESOLVERS).collect())
     }
 
     /// Adds a link while it runs, or gives a slot another interface.
@@ -265,8 +278,11 @@ impl Capture {
     fn publish(&mut self) -> Result<(), CaptureError> {
         let local = self.config.local && self.way == Way::Nftables;
         let chosen = Chosen { lan: &self.config.lan, local };
-        let body = nft::structure(&self.plan, &self.links, chosen);
         let mut changes = lock(&self.changes);
+        // Packets are looked at before they are routed, so what has a way of its own has to be named.
+        let routes = if self.plan.refuse.is_empty() { Vec::new() } else { changes.netlink().routes()? };
+        let near: Vec<Prefix> = specific(&routes).map(|route| route.to.network()).take(MOST_NEAR).collect();
+        let body = nft::structure(&self.plan, &self.links, chosen, &near);
         let table = Change::NftTable { name: nft::TABLE.to_owned(), body };
         let replaced = !changes.group(NFT_GROUP).any(|standing| *standing == table);
         if replaced {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bondwire_netctl::Family;
+
 use crate::layout::{
     self, LINK_ALIVE, LINK_V4, LINK_V6, NO_LINK, PORT_INTERACTIVE_TCP, PORT_INTERACTIVE_UDP, PORT_STICKY,
 };
@@ -27,6 +29,9 @@ pub(crate) fn compile(plan: &Plan, links: &BTreeMap<Slot, Known>) -> Compiled {
     let mut out = Box::new(layout::empty_plan());
     out.sticky_ns = nanos(plan.sticky_for);
     out.idle_ns = nanos(plan.udp_idle);
+    for family in &plan.refuse {
+        out.refuse |= 1 << usize::from(*family == Family::V6);
+    }
     for (slot, known) in links {
         let link = &mut out.links[usize::from(*slot)];
         link.mark = mark_of(*slot);

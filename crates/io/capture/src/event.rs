@@ -87,6 +87,13 @@ pub enum Event {
         /// It is a connect that is not answered.
         connecting: bool,
     },
+    /// A UDP socket that does not connect goes on sending; told every four seconds at most.
+    Active {
+        /// When.
+        at: Duration,
+        /// The socket.
+        cookie: u64,
+    },
     /// It is closed.
     Closed {
         /// When.
@@ -168,6 +175,7 @@ impl Event {
                 retransmits: a,
                 connecting: protocol == Protocol::Tcp && b == SYN_SENT,
             }),
+            6 => Some(Self::Active { at, cookie }),
             _ => None,
         }
     }

@@ -29,6 +29,7 @@ pub(crate) struct Hook {
     prefixes: LpmTrie<MapData, PrefixKey, PrefixRule>,
     ports: HashMap<MapData, PortKey, u32>,
     routes: LpmTrie<MapData, [u8; 16], u32>,
+    resolvers: HashMap<MapData, [u8; 16], u32>,
     lost: Array<MapData, u64>,
     events: RingBuf<MapData>,
     /// Which of the two plans is read now.
@@ -38,7 +39,8 @@ pub(crate) struct Hook {
     standing: [BTreeMap<(u32, [u8; 16]), PrefixRule>; 2],
     /// What stands in `ports`.
     standing_ports: [BTreeSet<u16>; 2],
-    known_routes: BTreeSet<(u32, [u8; 16])>,
+    known_routes: BTreeMap<(u32, [u8; 16]), u32>,
+    known_resolvers: BTreeSet<[u8; 16]>,
     /// Keeps the programs attached.
     _programs: Ebpf,
 }
@@ -59,13 +61,15 @@ impl Hook {
             prefixes: taken(&mut programs, "prefixes")?,
             ports: taken(&mut programs, "ports")?,
             routes: taken(&mut programs, "routes")?,
+            resolvers: taken(&mut programs, "resolvers")?,
             lost: taken(&mut programs, "lost")?,
             events: taken(&mut programs, "events")?,
             current: 0,
             epoch: 0,
             standing: Default::default(),
             standing_ports: Default::default(),
-            known_routes: BTreeSet::new(),
+            known_routes: BTreeMap::new(),
+            known_resolvers: BTreeSet::new(),
             _programs: {
                 attach(&mut programs, &cgroup, dns.is_some())?;
                 programs
@@ -111,15 +115,29 @@ impl Hook {
     }
 
     /// Leaves sockets to these destinations alone. What does not fit is left to the routing rules, which do the same.
-    pub(crate) fn set_routes(&mut self, wanted: BTreeSet<(u32, [u8; 16])>) -> Result<(), CaptureError> {
+    pub(crate) fn set_routes(&mut self, wanted: BTreeMap<(u32, [u8; 16]), u32>) -> Result<(), CaptureError> {
         let write = |error: MapError| CaptureError::kernel("write a map", &error);
-        for (length, to) in self.known_routes.difference(&wanted) {
+        for (length, to) in self.known_routes.keys().filter(|place| !wanted.contains_key(place)) {
             let _ = self.routes.remove(&Key::new(*length, *to));
         }
-        for (length, to) in wanted.difference(&self.known_routes) {
-            self.routes.insert(&Key::new(*length, *to), 1, 0).map_err(write)?;
+        let new = wanted.iter().filter(|(place, kind)| self.known_routes.get(place) != Some(kind));
+        for ((length, to), kind) in new {
+            self.routes.insert(&Key::new(*length, *to), kind, 0).map_err(write)?;
         }
         self.known_routes = wanted;
+        Ok(())
+    }
+
+    /// Redirects questions to these resolvers, and to no others.
+    pub(crate) fn set_resolvers(&mut self, wanted: BTreeSet<[u8; 16]>) -> Result<(), CaptureError> {
+        let write = |error: MapError| CaptureError::kernel("write a map", &error);
+        for resolver in self.known_resolvers.difference(&wanted) {
+            let _ = self.resolvers.remove(resolver);
+        }
+        for resolver in wanted.difference(&self.known_resolvers) {
+            self.resolvers.insert(resolver, 1, 0).map_err(write)?;
+        }
+        self.known_resolvers = wanted;
         Ok(())
     }
 

@@ -11,6 +11,8 @@ pub(crate) const PORT_INTERACTIVE_TCP: u32 = 1;
 pub(crate) const PORT_INTERACTIVE_UDP: u32 = 2;
 pub(crate) const PORT_STICKY: u32 = 4;
 pub(crate) const NO_LINK: u8 = 0xff;
+pub(crate) const ROUTE_SPECIFIC: u32 = 1;
+pub(crate) const ROUTE_NEAR: u32 = 2;
 
 #[repr(C)]
 #[derive(Clone, Copy, Default, Debug, PartialEq)]
@@ -58,7 +60,7 @@ pub(crate) struct Plan {
     pub(crate) epoch: u32,
     pub(crate) rule_count: u32,
     pub(crate) has_prefixes: u32,
-    pub(crate) unused: u32,
+    pub(crate) refuse: u32,
     pub(crate) open: [u32; 2],
     pub(crate) sites: [u32; 2],
     pub(crate) links: [Link; MAX_LINKS],
@@ -157,7 +159,7 @@ pub(crate) const fn empty_plan() -> Plan {
         epoch: 0,
         rule_count: 0,
         has_prefixes: 0,
-        unused: 0,
+        refuse: 0,
         open: [0; 2],
         sites: [0; 2],
         links: [NO_LINK; MAX_LINKS],

@@ -42,6 +42,7 @@ pub use capture::{Capture, Config, DnsRedirect, SharedChanges};
 pub use error::CaptureError;
 pub use event::{CapturedSocket, Event, Reason};
 pub use plan::{
-    Action, ClassPort, LinkName, LinkPlan, MAX_LINKS, Plan, Protocol, Rule, Slot, limits, mark_of, slot_of,
+    Action, ClassPort, LinkName, LinkPlan, MARKS, MAX_LINKS, Plan, Protocol, Rule, Slot, limits, mark_of,
+    slot_of,
 };
 pub use support::{Support, Way};

@@ -1,11 +1,12 @@
 //! The links as the kernel has them, and what is asked of it for each.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use bondwire_netctl::{Changes, Family, Link, NetError, Route};
+use bondwire_netctl::{Changes, Family, Link, NetError, Route, RouteKind};
 
 use crate::error::CaptureError;
+use crate::layout::{ROUTE_NEAR, ROUTE_SPECIFIC};
 use crate::plan::{Slot, mapped, mapped_length, mark_of};
 
 /// A link as it is now.
@@ -66,13 +67,24 @@ pub(crate) fn settings(links: &BTreeMap<Slot, Known>, lan: &[String]) -> Vec<(St
 }
 
 /// The destinations that the main table sends somewhere itself.
-pub(crate) fn specific(routes: &[Route]) -> BTreeSet<(u32, [u8; 16])> {
-    routes
-        .iter()
-        .filter(|route| route.table == Route::MAIN && !route.to.is_default())
-        .map(|route| (mapped_length(route.to), mapped(route.to.network().address)))
-        .take(MAX_ROUTES)
-        .collect()
+pub(crate) fn specific(routes: &[Route]) -> impl Iterator<Item = &Route> {
+    routes.iter().filter(|route| route.table == Route::MAIN && !route.to.is_default())
+}
+
+/// The same as the programs look them up, with what each is: a network that a link is connected to, or any other.
+pub(crate) fn told_routes(routes: &[Route], links: &BTreeMap<Slot, Known>) -> BTreeMap<(u32, [u8; 16]), u32> {
+    let is_near = |route: &Route| {
+        let device = |known: &Known| route.device.as_deref() == Some(&known.name);
+        route.via.is_none() && route.kind == RouteKind::Unicast && links.values().any(device)
+    };
+    let mut told = BTreeMap::new();
+    for route in specific(routes).take(MAX_ROUTES) {
+        let place = (mapped_length(route.to), mapped(route.to.network().address));
+        let kind = if is_near(route) { ROUTE_NEAR } else { ROUTE_SPECIFIC };
+        // The same network on a link and elsewhere: the better route came first.
+        told.entry(place).or_insert(kind);
+    }
+    told
 }
 
 /// As many as the programs' map has room for.

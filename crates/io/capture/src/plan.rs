@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use bondwire_netctl::Prefix;
+use bondwire_netctl::{Family, Prefix};
 
 use crate::error::CaptureError;
 
@@ -18,6 +18,9 @@ pub const MAX_LINKS: usize = 16;
 pub(crate) const MARK_BASE: u32 = 0x0b0d_0000;
 /// The part of a mark that says that it is one of ours.
 pub(crate) const MARK_MASK: u32 = 0xffff_0000;
+
+/// How the marks of all links are told from others': the value, and the bits that count.
+pub const MARKS: (u32, u32) = (MARK_BASE, MARK_MASK);
 
 /// The mark (`SO_MARK`, nftables' `meta mark`) of packets that are to leave by a link. A socket that sets it itself is led there too.
 pub const fn mark_of(slot: Slot) -> u32 {
@@ -40,6 +43,8 @@ pub mod limits {
     pub const STICKY_PORTS: usize = 128;
     /// Interactive ports.
     pub const CLASS_PORTS: usize = 512;
+    /// Resolvers whose questions are redirected.
+    pub const RESOLVERS: usize = 64;
     /// The weights of a class add up to this at most.
     pub const WEIGHTS: u32 = 1_000;
 }
@@ -190,6 +195,8 @@ pub struct Plan {
     pub udp_idle: Duration,
     /// The first one that fits decides.
     pub rules: Vec<Rule>,
+    /// Families whose sockets are refused while no link takes any of them, instead of leaving by a default route that nobody asked for.
+    pub refuse: Vec<Family>,
 }
 
 impl Default for Plan {
@@ -202,6 +209,7 @@ impl Default for Plan {
             sticky_for: Duration::from_secs(600),
             udp_idle: Duration::from_secs(180),
             rules: Vec::new(),
+            refuse: Vec::new(),
         }
     }
 }

@@ -7,14 +7,14 @@ use netlink_sys::{Socket, SocketAddr};
 use crate::error::NetError;
 
 /// `NETLINK_NETFILTER`.
-const PROTOCOL: isize = 12;
+pub(crate) const PROTOCOL: isize = 12;
 /// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE`.
 const DELETE: u16 = 1 << 8 | 2;
 /// `NLM_F_REQUEST | NLM_F_ACK`.
 const FLAGS: u16 = 1 | 4;
 /// Attributes of a connection (`CTA_MARK`, `CTA_MARK_MASK`), in network order.
-const MARK: u16 = 8;
-const MARK_MASK: u16 = 21;
+pub(crate) const MARK: u16 = 8;
+pub(crate) const MARK_MASK: u16 = 21;
 /// The error message of netlink.
 const NLMSG_ERROR: u16 = 2;
 
@@ -32,7 +32,8 @@ fn delete(mark: u32) -> io::Result<()> {
     let mut socket = Socket::new(PROTOCOL)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
-    socket.send(&request(mark), 0)?;
+    // A flush with a filter: without a tuple the kernel deletes all entries that fit.
+    socket.send(&message(DELETE, FLAGS, &[(MARK, mark), (MARK_MASK, u32::MAX)]), 0)?;
     loop {
         let (answer, _) = socket.recv_from_full()?;
         let kind = answer.get(4..6).and_then(|bytes| bytes.try_into().ok()).map(u16::from_ne_bytes);
@@ -46,10 +47,10 @@ fn delete(mark: u32) -> io::Result<()> {
     }
 }
 
-/// A flush with a filter: without a tuple the kernel deletes all entries that fit.
-fn request(mark: u32) -> Vec<u8> {
+/// A request about connections of any family, with attributes that are numbers.
+pub(crate) fn message(kind: u16, flags: u16, attributes: &[(u16, u32)]) -> Vec<u8> {
     let mut body = vec![libc::AF_UNSPEC as u8, 0, 0, 0];
-    for (kind, value) in [(MARK, mark), (MARK_MASK, u32::MAX)] {
+    for (kind, value) in attributes {
         body.extend(8_u16.to_ne_bytes());
         body.extend(kind.to_ne_bytes());
         body.extend(value.to_be_bytes());
@@ -57,8 +58,8 @@ fn request(mark: u32) -> Vec<u8> {
     let length = 16 + body.len() as u32;
     let mut message = Vec::with_capacity(length as usize);
     message.extend(length.to_ne_bytes());
-    message.extend(DELETE.to_ne_bytes());
-    message.extend(FLAGS.to_ne_bytes());
+    message.extend(kind.to_ne_bytes());
+    message.extend(flags.to_ne_bytes());
     message.extend(1_u32.to_ne_bytes());
     message.extend(0_u32.to_ne_bytes());
     message.extend(body);

@@ -7,8 +7,8 @@
 //!
 //! The plans turn an intention into changes: [`Changes::route_link`] gives a link a routing table of its own,
 //! [`Changes::default_through`] leads the machine's traffic into the tunnel without touching its default routes,
-//! [`Changes::forwarding_and_nat`] makes a server forward, [`Changes::mark_link`] leads marked sockets to a link, and [`forget_marked`] makes
-//! connection tracking forget the flows of a link that died.
+//! [`Changes::forwarding_and_nat`] makes a server forward, [`Changes::mark_link`] leads marked sockets to a link, [`forget_marked`] makes
+//! connection tracking forget the flows of a link that died, and [`tracked_flows`] lists those that it knows.
 //!
 //! All of it works in any network namespace where the caller has `CAP_NET_ADMIN`, so also in a user namespace without root.
 //! Bounds: lists are as long as the kernel's; the journal grows by one short line per change and is removed when all are undone.
@@ -28,6 +28,7 @@ mod netlink;
 mod nft;
 mod plan;
 mod sysctl;
+mod tracked;
 mod watch;
 
 #[cfg(test)]
@@ -45,4 +46,5 @@ pub use model::{Family, Prefix, Route, RouteKind, Rule};
 pub use netlink::Netlink;
 pub use nft::probe as probe_nft;
 pub use plan::{FIRST_TABLE, Forwarding, Ipv6Policy, LAST_TABLE, RULE_PRIORITIES};
+pub use tracked::{FlowStage, MAX_FLOWS, TrackedFlow, tracked_flows};
 pub use watch::{LinkEvent, Watcher};

@@ -12,6 +12,7 @@ use netlink_sys::{Socket, SocketAddr};
 
 use crate::error::NetError;
 use crate::link::Link;
+use crate::model::Route;
 use crate::netlink::Netlink;
 
 /// Multicast groups of rtnetlink: links, IPv4 and IPv6 addresses, IPv4 and IPv6 routes.
@@ -42,6 +43,7 @@ pub struct Watcher {
     socket: Socket,
     netlink: Netlink,
     known: BTreeMap<u32, Link>,
+    noticed: bool,
 }
 
 impl Watcher {
@@ -62,12 +64,25 @@ impl Watcher {
         let socket = open().map_err(|source| NetError::kernel("watch the links", source))?;
         let mut netlink = Netlink::open()?;
         let known = netlink.links()?.into_iter().map(|link| (link.index, link)).collect();
-        Ok(Self { socket, netlink, known })
+        Ok(Self { socket, netlink, known, noticed: false })
     }
 
     /// The links as they were at the last look.
-    pub fn links(&self) -> impl Iterator<Item = &Link> {
+    pub fn links(&self) -> impl Iterator<Item = &Link> + Clone {
         self.known.values()
+    }
+
+    /// Whether anything was heard since this was asked last: of a link, an address, or a route that belongs to none.
+    pub fn take_noticed(&mut self) -> bool {
+        std::mem::take(&mut self.noticed)
+    }
+
+    /// The routes of all tables that are not ours, as [`Netlink::routes`] gives them.
+    ///
+    /// # Errors
+    /// The kernel refuses to list them.
+    pub fn routes(&mut self) -> Result<Vec<Route>, NetError> {
+        self.netlink.routes()
     }
 
     /// What changed since the last look. Does not block; empty if nothing did.
@@ -78,6 +93,7 @@ impl Watcher {
         if !self.drain()? {
             return Ok(Vec::new());
         }
+        self.noticed = true;
         let now: BTreeMap<u32, Link> =
             self.netlink.links()?.into_iter().map(|link| (link.index, link)).collect();
         let mut events: Vec<LinkEvent> = self

@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 mod browser;
+mod changes;
 mod goodput;
 mod lan;
+mod names;
 mod proxy;
 mod quic;
 #[path = "../support/mod.rs"]

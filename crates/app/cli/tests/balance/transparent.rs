@@ -250,6 +250,7 @@ fn names_are_asked_over_the_links() {
         let web = world.lab.web_addr_v4();
         world.configure(&format!("resolvers = [\"{web}\"]"));
         crate::web::resolver(world.lab.web(), web);
+        crate::names::system_resolvers(&world, &["203.0.113.200"]);
         world.balance(&["--transparent"]);
         // The program asks somebody who is not there; the forwarder asks the links' resolvers.
         let ask = || crate::web::ask_name(world.lab.client(), "203.0.113.200:53", "www.example.org");

@@ -5,10 +5,12 @@
 //!
 //! Bound: one entry for each captured socket that lives, at most [`MAX_LED`].
 
+mod marks;
 mod plan;
 mod slots;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -16,14 +18,15 @@ use bondwire_api::Fault;
 use bondwire_balance::{KernelPlan, Request, SocketId, Transport};
 use bondwire_capture::{
     Capture, CaptureError, CapturedSocket, Config, DnsRedirect, Event, LinkName, Protocol, Reason,
-    SharedChanges, Slot, Way, mark_of,
+    SharedChanges, Slot, Way, mark_of, slot_of,
 };
-use bondwire_netctl::{Link, NetError};
+use bondwire_netctl::{Family, Link, NetError};
 use bondwire_sockets::State;
 use bondwire_units::LinkId;
 
 use super::policy::Policy;
 use super::shown::Led;
+use super::tracked::Tracked;
 use super::traffic::Placed;
 use crate::faults;
 
@@ -90,6 +93,11 @@ impl Captured {
         self.slots.taken().filter_map(|slot| Some((mark_of(slot), self.link_of(slot)?)))
     }
 
+    /// The link by which a flow with this connection mark leaves.
+    pub(super) fn link_of_mark(&self, mark: u32) -> Option<LinkId> {
+        self.slots.link(slot_of(mark)?)
+    }
+
     /// The link to which a slot's mark leads now.
     fn link_of(&self, slot: Slot) -> Option<LinkId> {
         self.slots.link(self.capture.moved_to(slot).unwrap_or(slot))
@@ -110,12 +118,12 @@ impl Captured {
         self.capture.refresh()
     }
 
-    /// A link is gone. What had its mark goes over `to`, until the link is back under its name.
-    pub(super) fn leave_link(&mut self, link: LinkId, to: Option<LinkId>) -> Result<(), CaptureError> {
-        let Some(slot) = self.slots.free(link) else { return Ok(()) };
-        let to = to.and_then(|to| self.slots.of(to));
-        to.map_or(Ok(()), |to| self.capture.move_link(slot, to))?;
-        self.capture.refresh()
+    /// A link is gone. What has its mark goes where the next plan says, until the link is back under its name.
+    pub(super) fn leave_link(&mut self, link: LinkId) -> Result<(), CaptureError> {
+        match self.slots.free(link) {
+            Some(_) => self.capture.refresh(),
+            None => Ok(()),
+        }
     }
 
     /// Looks at links and routes again: what is kept for a while, such as a lost address, ends by it.
@@ -123,23 +131,21 @@ impl Captured {
         self.capture.refresh()
     }
 
-    /// Follows a plan from now on, and leads the marks of dead links where it says.
+    /// Redirects questions to these resolvers.
+    pub(super) fn set_resolvers(&mut self, resolvers: &[IpAddr]) -> Result<(), CaptureError> {
+        self.capture.set_resolvers(resolvers)
+    }
+
+    /// Follows a plan from now on, and leads the marks of lost links where it says. What cannot be led keeps no new socket from it.
     pub(super) fn apply(
         &mut self,
         plan: &KernelPlan,
         patience: &BTreeMap<LinkId, Duration>,
+        refuse: Vec<Family>,
     ) -> Result<(), CaptureError> {
-        for link in &plan.links {
-            let Some(slot) = self.slots.of(link.link) else { continue };
-            let to = link.fallback.and_then(|fallback| self.slots.of(fallback));
-            match (self.capture.moved_to(slot), to) {
-                (before, Some(to)) if before != Some(to) => self.capture.move_link(slot, to)?,
-                (Some(_), None) => self.capture.restore_link(slot)?,
-                _ => {}
-            }
-        }
-        let context = Context { slots: &self.slots, patience };
-        self.capture.apply(&plan::plan_for(plan, &context))
+        let led = marks::lead(plan, &self.slots, &mut self.capture);
+        let context = Context { slots: &self.slots, patience, refuse };
+        self.capture.apply(&plan::plan_for(plan, &context)).and(led)
     }
 
     /// Brings what the kernel tells to the policy.
@@ -156,11 +162,14 @@ impl Captured {
 
     fn on_event(&mut self, event: Event, policy: &Policy) {
         match event {
-            Event::Opened { socket, .. } => self.on_opened(&socket, policy),
-            Event::Moved { socket, .. } => {
-                // To the policy it is another flow.
+            // One that is moved, or connects anew, is another flow to the policy.
+            Event::Opened { socket, .. } | Event::Moved { socket, .. } => {
                 self.forget(socket.cookie, policy);
                 self.on_opened(&socket, policy);
+            }
+            Event::Active { cookie, .. } => {
+                let Some(led) = self.led.get(&cookie) else { return };
+                policy.with(|balancer, now| balancer.handle_alive(led.id, true, now));
             }
             Event::Connected { cookie, slot, rtt, .. } => {
                 let Some((id, link)) = self.find(cookie, slot) else { return };
@@ -218,7 +227,8 @@ impl Captured {
     }
 
     /// What the sockets' diagnostics say of those that were led: bytes, ends, and the end of those of which an event was lost.
-    pub(super) fn note(&mut self, placed: &[Placed], policy: &Policy) {
+    /// `tracked` tells which flows of sockets that connect still send, which the diagnostics do not.
+    pub(super) fn note(&mut self, placed: &[Placed], tracked: &Tracked, policy: &Policy) {
         let mut alive = BTreeSet::new();
         policy.with(|balancer, now| {
             for placed in placed {
@@ -228,6 +238,12 @@ impl Captured {
                 if let Some(tcp) = socket.tcp {
                     let up = tcp.bytes_acknowledged.saturating_sub(1);
                     balancer.handle_bytes(led.id, up, tcp.bytes_received, now);
+                } else {
+                    let flow = tracked.flow(socket.protocol, socket.local, socket.remote);
+                    if let Some((up, down)) = flow.and_then(|flow| flow.bytes) {
+                        balancer.handle_bytes(led.id, up, down, now);
+                    }
+                    balancer.handle_alive(led.id, flow.is_some_and(|flow| flow.moves), now);
                 }
                 if !matches!(socket.state, State::Established | State::SynSent | State::SynReceived) {
                     balancer.handle_closing(led.id, now);

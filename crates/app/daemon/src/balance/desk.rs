@@ -31,12 +31,13 @@ pub(super) struct Desk {
     policy: Policy,
     open: Mutex<HashMap<u64, Open>>,
     routes: RwLock<BTreeMap<LinkId, Arc<Route>>>,
+    unbound: RwLock<Arc<Route>>,
 }
 
 impl Desk {
     /// Nothing is open, and there are no links.
     pub(super) fn new(policy: Policy) -> Self {
-        Self { policy, open: Mutex::default(), routes: RwLock::default() }
+        Self { policy, open: Mutex::default(), routes: RwLock::default(), unbound: RwLock::default() }
     }
 
     /// How sockets are tied to a link from now on; none: not at all. Whether that is different from before.
@@ -47,6 +48,12 @@ impl Desk {
             None => routes.remove(&link),
         };
         before.as_deref() != route.as_ref()
+    }
+
+    /// Whom to ask for the names of sockets that no link carries.
+    pub(super) fn set_unbound(&self, resolvers: Vec<SocketAddr>) {
+        let route = Arc::new(Route { resolvers, ..Route::default() });
+        *self.unbound.write().unwrap_or_else(PoisonError::into_inner) = route;
     }
 
     /// Whether a socket of the policy's is one of the proxy's.
@@ -165,6 +172,10 @@ impl Director for Desk {
 impl Links for Desk {
     fn route(&self, link: LinkId) -> Option<Arc<Route>> {
         self.routes.read().unwrap_or_else(PoisonError::into_inner).get(&link).cloned()
+    }
+
+    fn unbound(&self) -> Arc<Route> {
+        Arc::clone(&self.unbound.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

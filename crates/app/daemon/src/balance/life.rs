@@ -6,16 +6,17 @@
 mod acts;
 mod links;
 mod look;
+mod names;
+mod plan_due;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bondwire_api::Fault;
 use bondwire_capture::SharedChanges;
-use bondwire_netctl::{Changes, Link, Watcher};
+use bondwire_netctl::{Changes, Link, Route, Watcher};
 
 use super::BalanceOptions;
 use super::captured::{Captured, Wanted};
@@ -24,7 +25,8 @@ use super::names::Names;
 use super::policy::Policy;
 use super::prober::Prober;
 use super::proxied::Proxied;
-use super::resolvers;
+use super::resolvers::Resolvers;
+use super::tracked::Tracked;
 use super::traffic::Traffic;
 use super::view::View;
 use crate::config::BalanceConfig;
@@ -34,14 +36,22 @@ use crate::links::LinkChoice;
 use crate::tunnel;
 use crate::wake::{self, StopSignal, Waker};
 
+use plan_due::PlanDue;
+
 /// How often interfaces' counters are read.
 const COUNTERS: Duration = Duration::from_millis(100);
 /// How often sockets are looked at.
 const SOCKETS: Duration = Duration::from_millis(500);
 /// How often links and routes are looked at although nothing was heard of them.
 const TIDY: Duration = Duration::from_secs(30);
-/// What did not work for a link is tried again after so long.
+/// What did not work for a link, or with a plan, is tried again after so long.
 const RETRY: Duration = Duration::from_secs(1);
+/// Changes of the network come in swarms; routes are looked at when one has settled.
+const SETTLED: Duration = Duration::from_millis(200);
+/// How often it is looked whether the system's resolvers are others.
+const RESOLVERS: Duration = Duration::from_secs(1);
+/// How often connection tracking is asked which UDP flows still send.
+const FLOWS: Duration = Duration::from_secs(5);
 
 /// Something that is done again and again.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +63,11 @@ struct Beat {
 impl Beat {
     fn new(every: Duration) -> Self {
         Self { every, next: Instant::now() }
+    }
+
+    /// It is time so soon, if it would be later.
+    fn hasten(&mut self, within: Duration) {
+        self.next = self.next.min(Instant::now() + within);
     }
 
     /// Whether it is time; if so, the next one is due a whole step from now.
@@ -75,7 +90,9 @@ pub(super) struct Life {
     proxied: Option<Proxied>,
     captured: Option<Captured>,
     names: Names,
-    resolvers: Vec<SocketAddr>,
+    resolvers: Resolvers,
+    /// The routes of this machine, as far as they decide which resolvers a link leads to.
+    routes: Vec<Route>,
     choice: LinkChoice,
     watcher: Watcher,
     /// None for an ordinary user, who may not change the network.
@@ -84,16 +101,19 @@ pub(super) struct Life {
     waker: Waker,
     prober: Prober,
     traffic: Traffic,
+    tracked: Tracked,
     view: View,
     /// The links that sockets go over, by index.
     used: BTreeMap<u32, Link>,
-    /// The kernel's plan is not the policy's any more.
-    plan_changed: bool,
+    /// Whether the kernel's plan is the policy's.
+    due: PlanDue,
     /// Whether the routes of one could not all be made.
     unrouted: bool,
     retry: Beat,
     counters: Beat,
     sockets: Beat,
+    flows: Beat,
+    resolvers_due: Beat,
     tidy: Beat,
     publish: Beat,
 }
@@ -121,7 +141,8 @@ impl Life {
             proxied: None,
             captured: None,
             names: Names::default(),
-            resolvers: resolvers_of(&config),
+            resolvers: Resolvers::new(&config),
+            routes: Vec::new(),
             config,
             options,
             policy,
@@ -132,12 +153,15 @@ impl Life {
             waker,
             prober,
             traffic,
+            tracked: Tracked::default(),
             used: BTreeMap::new(),
-            plan_changed: true,
+            due: PlanDue::default(),
             unrouted: false,
             retry: Beat::new(RETRY),
             counters: Beat::new(COUNTERS),
             sockets: Beat::new(SOCKETS),
+            flows: Beat::new(FLOWS),
+            resolvers_due: Beat::new(RESOLVERS),
             tidy: Beat::new(TIDY),
             publish: Beat::new(EVERY),
         })
@@ -145,11 +169,14 @@ impl Life {
 
     /// Runs until a signal or a command ends it, or an error does.
     pub(super) fn run(&mut self, signal: &StopSignal, ready: impl FnOnce()) -> Result<(), Fault> {
+        self.look_at_routes();
+        self.look_at_resolvers();
         let links: Vec<Link> = self.watcher.links().cloned().collect();
         for link in links {
             self.on_link(&link)?;
         }
         self.start_ways()?;
+        self.tell_resolvers();
         self.act();
         self.look_around();
         self.publish();
@@ -180,8 +207,7 @@ impl Life {
     fn start_ways(&mut self) -> Result<(), Fault> {
         if let Some(listen) = self.options.proxy {
             let keep = self.options.keep_sockets;
-            let proxied =
-                Proxied::start(listen, &self.config, &self.resolvers, keep, &self.desk, &self.waker)?;
+            let proxied = Proxied::start(listen, &self.config, keep, &self.desk, &self.waker)?;
             tracing::info!("SOCKS5 and HTTP proxy on {}", proxied.address());
             self.view.set_proxy(proxied.address());
             self.proxied = Some(proxied);
@@ -202,7 +228,7 @@ impl Life {
             ));
         };
         if self.options.transparent && self.config.dns {
-            self.names = Names::start(&self.resolvers, &self.desk)?;
+            self.names = Names::start(&self.desk)?;
         }
         let wanted = Wanted {
             local: self.options.transparent,
@@ -227,7 +253,7 @@ impl Life {
 
     /// Until something is due.
     fn patience(&self) -> Duration {
-        let next = self.counters.next.min(self.sockets.next).min(self.publish.next);
+        let next = self.counters.next.min(self.sockets.next).min(self.publish.next).min(self.tidy.next);
         let beat = next.saturating_duration_since(Instant::now());
         let due =
             self.policy.with(|balancer, now| balancer.poll_timeout().map(|deadline| deadline.at.since(now)));
@@ -240,10 +266,4 @@ impl Life {
         let links: Vec<&Link> = self.watcher.links().filter(|link| self.choice.includes(link)).collect();
         self.meeting.publish(self.view.status(&snapshot, &links, Some(&self.choice)));
     }
-}
-
-/// The resolvers that were named, or the system's.
-fn resolvers_of(config: &BalanceConfig) -> Vec<SocketAddr> {
-    let named: Vec<SocketAddr> = config.resolvers.iter().map(|resolver| resolver.address()).collect();
-    if named.is_empty() { resolvers::of_system() } else { named }
 }

@@ -19,6 +19,7 @@ mod prober;
 mod proxied;
 mod resolvers;
 mod shown;
+mod tracked;
 mod traffic;
 mod view;
 

@@ -26,10 +26,10 @@ struct Running {
 
 impl Names {
     /// Listens. A machine without IPv6 has one for IPv4 alone.
-    pub(super) fn start(resolvers: &[SocketAddr], desk: &Arc<Desk>) -> Result<Self, Fault> {
+    pub(super) fn start(desk: &Arc<Desk>) -> Result<Self, Fault> {
         let mut names = Self::default();
-        let v4 = names.listen(Ipv4Addr::LOCALHOST.into(), resolvers, desk)?;
-        let v6 = match names.listen(Ipv6Addr::LOCALHOST.into(), resolvers, desk) {
+        let v4 = names.listen(Ipv4Addr::LOCALHOST.into(), desk)?;
+        let v6 = match names.listen(Ipv6Addr::LOCALHOST.into(), desk) {
             Ok(address) => Some(address),
             Err(fault) => {
                 tracing::debug!("{fault}");
@@ -43,14 +43,9 @@ impl Names {
         Ok(names)
     }
 
-    fn listen(
-        &mut self,
-        ip: std::net::IpAddr,
-        resolvers: &[SocketAddr],
-        desk: &Arc<Desk>,
-    ) -> Result<SocketAddr, Fault> {
+    fn listen(&mut self, ip: std::net::IpAddr, desk: &Arc<Desk>) -> Result<SocketAddr, Fault> {
         let what = "cannot start the DNS forwarder";
-        let config = Config { resolvers: resolvers.to_vec(), ..Config::new(SocketAddr::new(ip, 0)) };
+        let config = Config::new(SocketAddr::new(ip, 0));
         let forwarder =
             Forwarder::bind(config, Arc::clone(desk) as _, Arc::clone(desk) as _).map_err(|error| {
                 Fault::failed(what, error.to_string(), "see that loopback is up: `ip link set lo up`")
@@ -70,8 +65,8 @@ impl Names {
     }
 
     /// A link is another network now.
-    pub(super) fn forget_answers(&self, link: LinkId) {
-        self.running.iter().for_each(|running| running.handle.forget_answers(link));
+    pub(super) fn route_changed(&self, link: LinkId) {
+        self.running.iter().for_each(|running| running.handle.route_changed(link));
     }
 }
 

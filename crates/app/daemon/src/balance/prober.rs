@@ -61,15 +61,16 @@ impl Prober {
         let Some(address) = reachable(probe.target.address, link) else {
             return Some(Outcome::Failed(probe.id, ConnectFailure::NoAddress));
         };
+        let not_sent = Some(Outcome::Failed(probe.id, ConnectFailure::NotSent));
         if self.under_way.len() >= MAX_UNDER_WAY {
-            return None;
+            return not_sent;
         }
         let number = probe.id.0 as u16;
         let method = probe.target.method;
         let asked = ask(method, address, &link.name, number);
         let (socket, raw) = match asked {
             Ok(asked) => asked,
-            Err(error) => return judge(method, &error, probe.id, Duration::ZERO),
+            Err(error) => return Some(judge(&error, probe.id, Duration::ZERO)),
         };
         let wanted = match method {
             ProbeMethod::Connect => epoll::EventFlags::OUT,
@@ -77,7 +78,7 @@ impl Prober {
         };
         if let Err(error) = epoll::add(&self.epoll, &socket, epoll::EventData::new_u64(probe.id.0), wanted) {
             tracing::debug!("a probe cannot be waited for: {error}");
-            return None;
+            return not_sent;
         }
         let deadline = now + probe.timeout;
         self.under_way.insert(probe.id.0, UnderWay { socket, method, raw, number, sent: now, deadline });
@@ -98,12 +99,12 @@ impl Prober {
             let Some(probe) = self.under_way.get(&id) else { continue };
             let rtt = now.since(probe.sent);
             let outcome = match probe.hear() {
-                Ok(true) => Some(Outcome::Answered(ProbeId(id), rtt)),
+                Ok(true) => Outcome::Answered(ProbeId(id), rtt),
                 Ok(false) => continue,
-                Err(error) => judge(probe.method, &error, ProbeId(id), rtt),
+                Err(error) => judge(&error, ProbeId(id), rtt),
             };
             self.under_way.remove(&id);
-            outcomes.extend(outcome);
+            outcomes.push(outcome);
         }
         outcomes
     }
@@ -136,21 +137,22 @@ impl UnderWay {
     }
 }
 
-/// What an error says: a refusal is an answer.
-fn judge(method: ProbeMethod, error: &io::Error, id: ProbeId, rtt: Duration) -> Option<Outcome> {
+/// What an error says: a refusal is an answer. What this process lacks (files, memory, the right to send echoes) says nothing about the link.
+fn judge(error: &io::Error, id: ProbeId, rtt: Duration) -> Outcome {
     tracing::trace!("probe {}: {error}", id.0);
-    match error.kind() {
+    let why = match error.kind() {
         ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset if rtt > Duration::ZERO => {
-            Some(Outcome::Answered(id, rtt))
+            return Outcome::Answered(id, rtt);
         }
-        ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable => {
-            Some(Outcome::Failed(id, ConnectFailure::Unreachable))
-        }
-        // Echoes are forbidden to this user: that says nothing about the link.
-        ErrorKind::PermissionDenied if method == ProbeMethod::Ping => None,
-        ErrorKind::TimedOut => Some(Outcome::Failed(id, ConnectFailure::NoAnswer)),
-        _ => Some(Outcome::Failed(id, ConnectFailure::Local)),
-    }
+        ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable => ConnectFailure::Unreachable,
+        ErrorKind::TimedOut => ConnectFailure::NoAnswer,
+        ErrorKind::NetworkDown | ErrorKind::AddrNotAvailable => ConnectFailure::Local,
+        _ => match rustix::io::Errno::from_io_error(error) {
+            Some(rustix::io::Errno::NODEV | rustix::io::Errno::NXIO) => ConnectFailure::Local,
+            _ => ConnectFailure::NotSent,
+        },
+    };
+    Outcome::Failed(id, why)
 }
 
 /// Sends the question over a link. The socket, and whether it gives whole packets.

@@ -26,7 +26,6 @@ impl Proxied {
     pub(super) fn start(
         listen: SocketAddr,
         config: &BalanceConfig,
-        resolvers: &[SocketAddr],
         keep_sockets: bool,
         desk: &Arc<Desk>,
         waker: &Waker,
@@ -41,7 +40,7 @@ impl Proxied {
             );
         }
         let evicted = if keep_sockets { Evicted::Keep } else { Evicted::Reset };
-        let config = Config { login, resolvers: resolvers.to_vec(), evicted, ..Config::new(listen) };
+        let config = Config { login, evicted, ..Config::new(listen) };
         let proxy = Proxy::bind(config, Arc::clone(desk) as _, Arc::clone(desk) as _)
             .map_err(|error| fault(listen, &error))?;
         let (handle, address) = (proxy.handle(), proxy.local_addr());

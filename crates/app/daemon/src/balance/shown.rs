@@ -1,18 +1,25 @@
 //! Sockets as `bondwire sockets` shows them: what the policy knows of each, and what the kernel measures.
 //!
 //! A socket of the proxy's is listed as its client opened it; the kernel knows two for it, one to the client and one that leaves over the
-//! link, and the figures of the latter are shown. All others are listed as the kernel has them, with the policy's word on why.
+//! link, and the figures of the latter are shown. All others are listed as the kernel has them, with the policy's word on why. Those that bondwire
+//! does not lead are listed too, since they load the links: who is bound to an address, who was connected to.
+//!
+//! A LAN's flows have no socket here. Connection tracking knows them by the links' marks, and so it does this machine's in the nftables way.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bondwire_api::{Mode, SocketEntry, Sockets};
 use bondwire_balance::{Reason, SocketId, SocketStatus, Stage, Transport};
-use bondwire_sockets::Protocol;
+use bondwire_capture::slot_of;
+use bondwire_netctl::FlowStage;
+use bondwire_sockets::{Protocol, Socket};
 use bondwire_units::{LinkId, Timestamp};
 
+use super::captured::Captured;
 use super::desk::Desk;
 use super::policy::Policy;
+use super::tracked::{Flow, Tracked};
 use super::traffic::Placed;
 use crate::sockets::{SocketWatch, listed};
 
@@ -34,7 +41,14 @@ pub(super) struct Sources<'a> {
     pub(super) watch: &'a SocketWatch,
     pub(super) policy: &'a Policy,
     pub(super) desk: &'a Desk,
+    /// None where no sockets are led: the proxy alone.
+    pub(super) captured: Option<&'a Captured>,
     pub(super) led: &'a BTreeMap<u64, Led>,
+    pub(super) tracked: &'a Tracked,
+    /// This machine's addresses on links: what does not begin at one of them is a LAN's.
+    pub(super) own: &'a BTreeSet<IpAddr>,
+    /// Whether a LAN's flows are led.
+    pub(super) lan: bool,
     pub(super) names: &'a BTreeMap<u32, String>,
     /// The sockets of the proxy's clients on this machine: their own ends, and their inodes.
     pub(super) clients: &'a BTreeMap<SocketAddr, u64>,
@@ -61,7 +75,7 @@ impl Sources<'_> {
                 let link = placed.link.map_or(0, |link| link.0);
                 measured.entry((transport, socket.remote, link)).or_default().push(entry);
             } else {
-                entries.push(self.of_program(entry, socket.cookie));
+                entries.push(self.of_program(entry, socket));
             }
         }
         self.policy.with(|balancer, now| {
@@ -89,13 +103,55 @@ impl Sources<'_> {
                 })
             }));
         });
-        listed(Some(Mode::Balance), entries, self.left_out)
+        let mut left_out = self.left_out;
+        if self.lan {
+            let theirs = self.tracked.all().filter(|flow| !self.own.contains(&flow.tracked.source.ip()));
+            entries.extend(theirs.map(|flow| self.of_lan(flow)));
+            left_out += self.tracked.left_out();
+        }
+        listed(Some(Mode::Balance), entries, left_out)
+    }
+
+    /// The link by which a tracked flow leaves.
+    fn link_of(&self, flow: &Flow) -> Option<String> {
+        self.name(self.captured?.link_of_mark(flow.tracked.mark)?)
+    }
+
+    /// A flow of a machine behind this one.
+    fn of_lan(&self, flow: &Flow) -> SocketEntry {
+        let (sent, received) = flow.bytes.unwrap_or_default();
+        SocketEntry {
+            protocol: if flow.tracked.is_tcp { "tcp".to_owned() } else { "udp".to_owned() },
+            stage: stage_of(flow).to_owned(),
+            way: "lan".to_owned(),
+            local: flow.tracked.source.to_string(),
+            remote: flow.tracked.destination.to_string(),
+            link: self.link_of(flow),
+            age_ms: Some(u64::try_from(flow.since.elapsed().as_millis()).unwrap_or(u64::MAX)),
+            bytes_tx: sent,
+            bytes_rx: received,
+            tx_bps: flow.tx.as_bps(),
+            rx_bps: flow.rx.as_bps(),
+            ..SocketEntry::default()
+        }
     }
 
     /// A socket that a program opened itself.
-    fn of_program(&self, mut entry: SocketEntry, cookie: u64) -> SocketEntry {
-        let led = self.led.get(&cookie);
-        "transparent".clone_into(&mut entry.way);
+    fn of_program(&self, mut entry: SocketEntry, socket: &Socket) -> SocketEntry {
+        let led = self.led.get(&socket.cookie);
+        // nftables marks a flow and leaves its socket as it is.
+        let flow = self.tracked.flow(socket.protocol, socket.local, socket.remote);
+        let is_marked = socket.mark.is_some_and(|mark| slot_of(mark).is_some());
+        let is_led =
+            led.is_some() || is_marked || flow.is_some_and(|flow| slot_of(flow.tracked.mark).is_some());
+        if is_led { "transparent" } else { "direct" }.clone_into(&mut entry.way);
+        if entry.link.is_none() {
+            entry.link = flow.and_then(|flow| self.link_of(flow));
+        }
+        if let Some(flow) = flow.filter(|flow| !flow.tracked.is_tcp) {
+            (entry.bytes_tx, entry.bytes_rx) = flow.bytes.unwrap_or_default();
+            (entry.tx_bps, entry.rx_bps) = (flow.tx.as_bps(), flow.rx.as_bps());
+        }
         entry.reason = led.map(|led| led.reason.to_owned());
         if let Some(led) = led {
             self.policy.with(|balancer, now| {
@@ -150,6 +206,18 @@ fn transport_of(protocol: Protocol) -> Transport {
     match protocol {
         Protocol::Tcp => Transport::Tcp,
         Protocol::Udp => Transport::Udp,
+    }
+}
+
+/// As the policy's words have it, from what connection tracking says.
+fn stage_of(flow: &Flow) -> &'static str {
+    match (flow.tracked.is_tcp, flow.tracked.stage) {
+        (false, _) if flow.moves => "active",
+        (false, _) => "idle",
+        (true, FlowStage::Opening) => "connecting",
+        (true, FlowStage::Closing) => "closing",
+        (true, FlowStage::Open) if flow.tx.as_bps() + flow.rx.as_bps() > 0 => "transferring",
+        (true, FlowStage::Open) => "established",
     }
 }
 

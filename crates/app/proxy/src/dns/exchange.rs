@@ -50,15 +50,10 @@ pub(crate) struct Answer {
 /// Asks this link's resolvers.
 ///
 /// # Errors
-/// What to tell the director about the link.
-pub(crate) async fn ask(
-    question: Question<'_>,
-    route: &Route,
-    fallback: &[SocketAddr],
-) -> Result<Answer, Failure> {
-    let servers = if route.resolvers.is_empty() { fallback } else { &route.resolvers };
+/// What to tell the director about the link: nothing against it where it has no resolver.
+pub(crate) async fn ask(question: Question<'_>, route: &Route) -> Result<Answer, Failure> {
     let mut servers =
-        servers.iter().filter(|server| route.carries(server.ip())).take(MOST_RESOLVERS).peekable();
+        route.resolvers.iter().filter(|server| route.carries(server.ip())).take(MOST_RESOLVERS).peekable();
     let mut race = Race::new();
     let mut last = Failure::NoResolver;
     let end = Instant::now() + GIVE_UP;

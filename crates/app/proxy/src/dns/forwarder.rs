@@ -26,6 +26,7 @@ use crate::dns::message::{self, Query};
 use crate::error::BindError;
 use crate::lease::Lease;
 use crate::race::{Race, Step};
+use crate::server::open_files;
 use crate::worker::{Inbox, Shared, Worker};
 
 /// A client's TCP connection without a query ends after this.
@@ -50,15 +51,16 @@ impl std::fmt::Debug for Forwarder {
 }
 
 impl Forwarder {
-    /// Listens on `config.listen`; of the rest of the configuration the resolvers and limits count.
+    /// Listens on `config.listen`; of the rest of the configuration the limits count.
     ///
     /// # Errors
     /// When the address is taken or not this machine's.
     pub fn bind(
-        config: Config,
+        mut config: Config,
         director: Arc<dyn Director>,
         links: Arc<dyn Links>,
     ) -> Result<Self, BindError> {
+        config.limits = config.limits.within(open_files(), 1);
         let address = config.listen;
         let failed = |source| BindError::Listen { address, source };
         let (udp, tcp) = both(address).map_err(failed)?;
@@ -67,7 +69,6 @@ impl Forwarder {
             config,
             director,
             links,
-            unbound: Arc::default(),
             pipes: AtomicUsize::new(0),
             served: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
@@ -116,9 +117,9 @@ impl std::fmt::Debug for ForwarderHandle {
 }
 
 impl ForwarderHandle {
-    /// Forgets the answers of the link's resolvers, because the link is another network now.
-    pub fn forget_answers(&self, link: bondwire_units::LinkId) {
-        self.shared.inboxes[0].forget(link);
+    /// The link's route is another one: the answers of its resolvers are forgotten.
+    pub fn route_changed(&self, link: bondwire_units::LinkId) {
+        self.shared.inboxes[0].route_changed(link);
     }
 
     /// Ends [`Forwarder::run`].
@@ -310,7 +311,7 @@ async fn over(
     question: Question<'_>,
 ) -> (Option<bondwire_units::LinkId>, Result<Answer, Failure>) {
     let answer = match route(worker, placement.link) {
-        Ok(route) => exchange::ask(question, &route, &worker.shared.config.resolvers).await,
+        Ok(route) => exchange::ask(question, &route).await,
         Err(failure) => Err(failure),
     };
     (placement.link, answer)

@@ -103,8 +103,7 @@ async fn ask(
         Some(answer) => answer,
         None => {
             let question = Question { message: &query, end, tcp: false, whole: true };
-            let fallback = &worker.shared.config.resolvers;
-            let answer = exchange::ask(question, route, fallback).await.map_err(LookupError::Link)?.message;
+            let answer = exchange::ask(question, route).await.map_err(LookupError::Link)?.message;
             worker.cache.borrow_mut().put(link, &query, end, &answer, Instant::now());
             answer
         }

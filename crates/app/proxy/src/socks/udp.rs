@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bondwire_units::LinkId;
@@ -24,7 +25,7 @@ use tokio::time::{Instant, interval, timeout};
 use super::wire::{self, BadDatagram, LONGEST_HEAD, Reply};
 use super::{NOWHERE, answer};
 use crate::connect::{Host, Target, route};
-use crate::director::{Failure, Placement, Transport};
+use crate::director::{Failure, Placement, Route, Transport};
 use crate::dns::resolver::{self, LookupError};
 use crate::lease::Lease;
 use crate::outbound;
@@ -53,8 +54,10 @@ enum Name {
     Known(SocketAddr, Instant),
 }
 
+/// A socket for a link and a family, with the route that it is tied by.
 struct Out {
     socket: Rc<UdpSocket>,
+    route: Arc<Route>,
     reader: JoinHandle<()>,
 }
 
@@ -75,6 +78,8 @@ struct Association {
     flows: RefCell<HashMap<SocketAddr, Flow>>,
     names: RefCell<HashMap<(String, u16), Name>>,
     outs: RefCell<HashMap<(Option<LinkId>, bool), Out>>,
+    /// [`Worker::reroutes`] when `outs` were last compared with the links' routes.
+    reroutes: Cell<u64>,
     fragments: Cell<u64>,
 }
 
@@ -115,6 +120,7 @@ pub(super) async fn associate(
         flows: RefCell::default(),
         names: RefCell::default(),
         outs: RefCell::default(),
+        reroutes: Cell::new(worker.reroutes.get()),
         fragments: Cell::new(0),
         inner,
     });
@@ -215,7 +221,13 @@ impl Association {
         let Some(flow) = flows.get_mut(&remote) else { return };
         flow.used = Instant::now();
         let link = flow.lease.entry.link.get();
-        let sent = self.out(link, remote.is_ipv4()).and_then(|out| send_to(&out, payload, remote));
+        let send = || self.out(link, remote.is_ipv4()).and_then(|out| send_to(&out, payload, remote));
+        // A link may have lost its address before anybody was told; IPv4 calls a source that is gone invalid.
+        let sent = send().or_else(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => Err(error),
+            _ if self.drop_stale() => send(),
+            _ => Err(error),
+        });
         match sent {
             Ok(sent) => {
                 let up = &flow.lease.entry.up;
@@ -266,15 +278,27 @@ impl Association {
         flows.insert(remote, Flow { lease, used: now, asked: Cell::new(Some(now)) });
     }
 
+    /// Drops the sockets that are tied to what their link was, such as an address that it lost. Whether there were any.
+    fn drop_stale(&self) -> bool {
+        self.reroutes.set(self.worker.reroutes.get());
+        let mut outs = self.outs.borrow_mut();
+        let before = outs.len();
+        outs.retain(|(link, _), out| route(&self.worker, *link).is_ok_and(|now| now.ties_like(&out.route)));
+        outs.len() < before
+    }
+
     /// The socket for a link and a family.
     fn out(self: &Rc<Self>, link: Option<LinkId>, ipv4: bool) -> io::Result<Rc<UdpSocket>> {
+        if self.reroutes.get() != self.worker.reroutes.get() {
+            self.drop_stale();
+        }
         if let Some(out) = self.outs.borrow().get(&(link, ipv4)) {
             return Ok(out.socket.clone());
         }
         let route = route(&self.worker, link).map_err(|_| io::ErrorKind::NetworkDown)?;
         let socket = Rc::new(outbound::datagrams(&route, ipv4)?);
         let reader = tokio::task::spawn_local(read(self.clone(), socket.clone()));
-        self.outs.borrow_mut().insert((link, ipv4), Out { socket: socket.clone(), reader });
+        self.outs.borrow_mut().insert((link, ipv4), Out { socket: socket.clone(), route, reader });
         Ok(socket)
     }
 

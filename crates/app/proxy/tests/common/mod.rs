@@ -82,6 +82,11 @@ impl Double {
         self.route(link, route)
     }
 
+    /// The link is another network now.
+    pub(crate) fn reroute(&self, link: u32, route: Route) {
+        self.routes.lock().unwrap().insert(LinkId(link), Arc::new(route));
+    }
+
     fn tell(&self, told: Told) {
         // A test that failed holding it is reported by itself.
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).told.push(told);

@@ -57,8 +57,13 @@ impl Balancer {
         }
         self.now = self.now.max(now);
         let Some(pending) = self.probes.take(probe) else { return };
-        if why == ConnectFailure::NoAddress {
-            return self.links[pending.slot].on_target_excluded(pending.target);
+        match why {
+            ConnectFailure::NoAddress => {
+                return self.links[pending.slot].on_target_excluded(pending.target);
+            }
+            // It was never asked.
+            ConnectFailure::NotSent => return,
+            _ => {}
         }
         // The interface itself refuses: that says something whatever the target.
         let counts = pending.counts || why == ConnectFailure::Local;

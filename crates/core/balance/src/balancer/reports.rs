@@ -33,13 +33,14 @@ impl Balancer {
         }
     }
 
-    /// The connect on `link` was answered after `rtt`, counted from its own start. The socket is on `link` now.
+    /// The connect on `link` was answered after `rtt`, counted from its own start; zero if it is not known which question the answer is for (a
+    /// repeated SYN). The socket is on `link` now.
     pub fn handle_connected(&mut self, socket: SocketId, link: LinkId, rtt: Duration, now: Timestamp) {
         let Some(slot) = self.slot(link) else { return };
         self.on_connect_answer(slot, rtt, now);
         self.move_to(socket, slot, now);
         if let Some(flow) = self.flows.get_mut(socket) {
-            flow.connect_rtt = Some(rtt);
+            flow.connect_rtt = Some(rtt).filter(|rtt| !rtt.is_zero());
             if flow.transport == Transport::Tcp {
                 flow.stage = Stage::Established;
             }
@@ -75,7 +76,7 @@ impl Balancer {
                 self.on_unanswered(slot, Evidence::ConnectUnanswered, now);
             }
             ConnectFailure::Local => self.on_unanswered(slot, Evidence::LocalError, now),
-            ConnectFailure::NoAddress | ConnectFailure::LostRace => {}
+            ConnectFailure::NoAddress | ConnectFailure::LostRace | ConnectFailure::NotSent => {}
         }
     }
 
@@ -126,6 +127,19 @@ impl Balancer {
         }
         if counted != before {
             self.on_load(now);
+        }
+    }
+
+    /// The socket is open, though its bytes are counted by nobody: it is not forgotten. `moves`: it sends or receives.
+    pub fn handle_alive(&mut self, socket: SocketId, moves: bool, now: Timestamp) {
+        self.now = self.now.max(now);
+        let Some(flow) = self.flows.get_mut(socket) else { return };
+        if moves {
+            flow.active = now;
+        }
+        if self.flows.is_quiet(socket) {
+            let transport = self.flows.get(socket).map_or(Transport::Tcp, |flow| flow.transport);
+            self.flows.touch(socket, quiet(transport), now);
         }
     }
 

@@ -86,19 +86,25 @@ impl Balancer {
         let fallback = |slot: usize| {
             let wish = Wish { without: 1 << slot, ..Wish::default() };
             let mask = self.candidates(wish)?.mask;
-            let works = slots(mask).filter(|&other| self.links[other].is_stable());
-            works.max_by(|&a, &b| self.links[a].down.capacity.total_cmp(&self.links[b].down.capacity))
+            let works = || slots(mask).filter(|&other| self.links[other].is_stable());
+            // What went there would have to move once more for a better one.
+            let before = self.plan.links.iter().find(|before| before.link == self.id(slot));
+            let before = before.and_then(|before| self.slot(before.fallback?));
+            works().find(|&other| Some(other) == before).or_else(|| {
+                works().max_by(|&a, &b| self.links[a].down.capacity.total_cmp(&self.links[b].down.capacity))
+            })
         };
         let candidates = self.candidates(Wish::default()).map_or(0, |candidates| candidates.mask);
         let state = |&slot: &usize| {
             let link = &self.links[slot];
-            let works = link.may_be_used() && link.is_stable();
+            // In doubt nothing moves: a false alarm would change addresses for good.
+            let is_lost = !link.may_be_used() || link.is_lost();
             PlanLink {
                 link: link.config.id,
                 state: link.health.state(),
                 priority: link.priority,
                 keeps_sites: candidates >> slot & 1 == 1 && self.keeps_sites(slot, candidates),
-                fallback: if works { None } else { fallback(slot).map(|slot| self.id(slot)) },
+                fallback: if is_lost { fallback(slot).map(|slot| self.id(slot)) } else { None },
             }
         };
         // Absent links too: marks may still point at them.

@@ -64,6 +64,42 @@ fn udp_flows_age_by_themselves() {
     assert_eq!(stage(&balancer, now), None);
 }
 
+/// The kernel counts no bytes of a connected UDP socket; that it is open, and that it sends, is known otherwise.
+#[test]
+fn a_udp_flow_whose_socket_is_open_is_not_forgotten() {
+    let mut balancer = two_links(Config::default());
+    let mut request = host(1, 9_999);
+    request.transport = Transport::Udp;
+    let socket = balancer.adopt(&request, Some(link(0)), Timestamp::ZERO);
+    let mut now = Timestamp::ZERO;
+    for n in 0..120 {
+        now += secs(10);
+        let moves = n < 60;
+        balancer.handle_alive(socket, moves, now);
+        balancer.handle_timeout(now);
+        let stage = balancer.socket(socket, now).map(|socket| socket.stage);
+        let expected = if n < 62 { Stage::Active } else { Stage::Idle };
+        assert_eq!(stage, Some(expected), "after {now:?}");
+    }
+    assert_eq!(balancer.snapshot(now).links[0].sockets, 1);
+    balancer.handle_timeout(now + secs(180));
+    assert!(balancer.socket(socket, now).is_none(), "nobody speaks of it any more");
+}
+
+/// What answers a repeated SYN measures nothing, and is an answer all the same.
+#[test]
+fn an_answer_without_a_round_trip_is_an_answer() {
+    let mut balancer = two_links(Config::default());
+    let at = Timestamp::from_millis;
+    let patience = balancer.snapshot(at(0)).links[0].patience;
+    let socket = balancer.adopt(&host(1, 80), Some(link(0)), at(0));
+    balancer.handle_connected(socket, link(0), core::time::Duration::ZERO, at(400));
+    let status = balancer.socket(socket, at(400)).unwrap();
+    assert_eq!((status.stage, status.connect_rtt), (Stage::Established, None));
+    let link = &balancer.snapshot(at(400)).links[0];
+    assert_eq!((link.patience, link.rtt), (patience, None));
+}
+
 #[test]
 fn a_tcp_socket_goes_through_its_life() {
     let mut balancer = two_links(Config::default());

@@ -406,3 +406,30 @@ fn distant_and_poor_links_are_not_condemned_for_nothing() {
         assert!(found < secs(3), "{found:?}");
     }
 }
+
+/// A machine that has no files left sends no probes. That is no link's silence.
+#[test]
+fn probes_that_were_not_sent_say_nothing() {
+    let mut balancer = Balancer::new(Config::default(), 1);
+    for line in 0..2 {
+        balancer.set_link(LinkConfig::new(link(line), &format!("wan{line}")), Timestamp::ZERO);
+    }
+    let mut now = Timestamp::ZERO;
+    while now < Timestamp::from_millis(20_000) {
+        now += ms(10);
+        let has_files = now < Timestamp::from_millis(5_000);
+        while let Some(probe) = balancer.poll_probe(now) {
+            match has_files {
+                true => balancer.handle_probe_answer(probe.id, ms(20), now),
+                false => balancer.handle_probe_failed(probe.id, ConnectFailure::NotSent, now),
+            }
+        }
+        if !has_files {
+            let socket = balancer.open(&web(1), now).unwrap();
+            balancer.handle_connect_failed(socket.socket, socket.link.unwrap(), ConnectFailure::NotSent, now);
+            balancer.handle_closed(socket.socket, now);
+        }
+        balancer.handle_timeout(now);
+        assert!(balancer.snapshot(now).links.iter().all(|link| link.state == LinkState::Stable), "{now:?}");
+    }
+}

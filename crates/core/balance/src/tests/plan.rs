@@ -1,9 +1,9 @@
 //! The kernel's plan follows the same policy.
 
-use bondwire_units::Timestamp;
+use bondwire_units::{LinkId, Timestamp};
 
 use super::world::{Line, Sender, World, host, link, ms, secs};
-use crate::{Action, Config, KernelAction, KernelPlan, LinkState, Match, Rule};
+use crate::{Action, Balancer, Config, KernelAction, KernelPlan, LinkConfig, LinkState, Match, Rule};
 
 fn home() -> Vec<Line> {
     vec![Line::new(50.0, 10.0, 10.0), Line::new(40.0, 20.0, 25.0).lossy(0.001, 5.0)]
@@ -48,6 +48,88 @@ fn a_dead_link_has_no_weight_and_a_fallback() {
     world.balancer.remove_link(link(1), world.now);
     let plan = world.balancer.plan(world.now);
     assert_eq!(plan.bulk, [(link(0), 1000)], "the last hope");
+}
+
+fn links(count: usize) -> Balancer {
+    let mut balancer = Balancer::new(Config::default(), 1);
+    for line in 0..count {
+        assert!(balancer.set_link(LinkConfig::new(link(line), &format!("wan{line}")), Timestamp::ZERO));
+    }
+    balancer
+}
+
+/// A link's state, and where its mark is to lead.
+fn led(balancer: &mut Balancer, line: usize, now: Timestamp) -> (LinkState, Option<LinkId>) {
+    let plan = balancer.plan(now);
+    let entry = plan.links.iter().find(|entry| entry.link == link(line)).unwrap();
+    (entry.state, entry.fallback)
+}
+
+/// Two silent probes are a doubt, and most doubts are false: what was moved for one would have another address for good.
+#[test]
+fn a_false_alarm_moves_nothing() {
+    let (mut balancer, mut now) = (links(2), Timestamp::ZERO);
+    let mut seen = Vec::new();
+    let mut unanswered = Vec::new();
+    while now < Timestamp::from_millis(40_000) {
+        now += ms(10);
+        let (state, fallback) = led(&mut balancer, 0, now);
+        if seen.last() != Some(&(state, fallback)) {
+            seen.push((state, fallback));
+        }
+        // First it is slow to answer, then dead for a while.
+        let is_alarm =
+            now > Timestamp::from_millis(10_000) && !seen.iter().any(|seen| seen.0 == LinkState::Failing);
+        let is_dead = now > Timestamp::from_millis(20_000) && now < Timestamp::from_millis(30_000);
+        while let Some(probe) = balancer.poll_probe(now) {
+            if probe.link == link(0) && (is_alarm || is_dead) {
+                unanswered.push((probe.id, now));
+            } else {
+                balancer.handle_probe_answer(probe.id, ms(20), now);
+            }
+        }
+        if !is_alarm && !is_dead {
+            for (id, sent) in unanswered.drain(..) {
+                balancer.handle_probe_answer(id, now.since(sent), now);
+            }
+        }
+        balancer.handle_timeout(now);
+    }
+    let other = Some(link(1));
+    assert_eq!(
+        seen,
+        [
+            (LinkState::Stable, None),
+            (LinkState::Failing, None),
+            (LinkState::Stable, None),
+            (LinkState::Failing, None),
+            (LinkState::Failed, other),
+            (LinkState::Returning, other),
+            (LinkState::Stable, None),
+        ]
+    );
+}
+
+/// What is led away from a link goes on from its stand-in's address: it stays there while that works, and finds another when it dies.
+#[test]
+fn the_stand_in_of_a_lost_link_stays_until_it_is_lost_too() {
+    let (mut balancer, mut now) = (links(3), Timestamp::from_millis(1_000));
+    balancer.remove_link(link(0), now);
+    let first = led(&mut balancer, 0, now).1.unwrap();
+    let other = if first == link(1) { link(2) } else { link(1) };
+    for n in 0..200 {
+        // The other one is seen to carry more and more.
+        now += ms(100);
+        balancer.handle_link_counters(other, n * n * 10_000, 1_000 * n, now);
+        balancer.handle_link_counters(first, n * 1_000, 1_000 * n, now);
+        balancer.handle_timeout(now);
+        assert_eq!(led(&mut balancer, 0, now).1, Some(first));
+    }
+    let capacity =
+        |id| balancer.snapshot(now).links.iter().find(|link| link.link == id).unwrap().capacity_down;
+    assert!(capacity(other) > capacity(first), "the other one would be chosen now");
+    balancer.remove_link(first, now);
+    assert_eq!(led(&mut balancer, 0, now).1, Some(other));
 }
 
 #[test]

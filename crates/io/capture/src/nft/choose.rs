@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use bondwire_netctl::Family;
+use bondwire_netctl::{Family, Prefix};
 
 use super::{CLASSES, FAMILIES, ROUND};
 use crate::links::Known;
 use crate::plan::{Action, ClassPort, Plan, Protocol, Rule, Slot, mark_of};
 
-/// Sets and maps, empty, with the chain that tells families apart.
+/// Sets and maps, empty.
 pub(super) fn sets(out: &mut String) {
     for (_, _, suffix) in FAMILIES {
         for (class, _) in CLASSES {
@@ -27,6 +27,23 @@ pub(super) fn sets(out: &mut String) {
     out.push_str("  chain choose {\n    fib daddr type { local, broadcast, multicast, anycast, unspec } return\n    meta nfproto ipv4 goto choose4\n    meta nfproto ipv6 goto choose6\n  }\n");
 }
 
+/// What no link takes, unless a route of its own leads it somewhere.
+fn refuse(out: &mut String, near: &[Prefix], l3: &str, suffix: &str) {
+    let _ = writeln!(out, "  chain refuse{suffix} {{");
+    for prefix in near.iter().filter(|prefix| prefix.address.is_ipv4() == (l3 == "ip")) {
+        let _ = writeln!(out, "    {l3} daddr {prefix} return");
+    }
+    out.push_str("    reject with icmpx type no-route\n  }\n");
+}
+
+/// Destinations that never leave by a link.
+fn nowhere(suffix: &str) -> &'static str {
+    match suffix {
+        "4" => "{ 0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, 224.0.0.0/3 }",
+        _ => "{ ::/127, fe80::/10, ff00::/8 }",
+    }
+}
+
 /// The chains of a family, from the rules to a turn.
 pub(super) fn chains(
     out: &mut String,
@@ -34,7 +51,10 @@ pub(super) fn chains(
     links: &BTreeMap<Slot, Known>,
     [l3, suffix]: [&str; 2],
     local: bool,
+    near: &[Prefix],
 ) {
+    let refused = plan.refuse.iter().any(|family| (*family == Family::V4) == (l3 == "ip"));
+    let end = if refused { format!("    meta mark 0 goto refuse{suffix}\n") } else { String::new() };
     let _ = writeln!(out, "  chain turn{suffix} {{");
     for protocol in [Protocol::Tcp, Protocol::Udp] {
         let named = |port: &&ClassPort| port.protocol.is_none_or(|only| only == protocol);
@@ -52,10 +72,7 @@ pub(super) fn chains(
         out,
         "    meta mark set numgen inc mod {ROUND} map @bulk{suffix}\n  }}\n  chain choose{suffix} {{\n"
     );
-    out.push_str(match suffix {
-        "4" => "    ip daddr { 0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, 224.0.0.0/3 } return\n",
-        _ => "    ip6 daddr { ::/127, fe80::/10, ff00::/8 } return\n",
-    });
+    let _ = writeln!(out, "    {l3} daddr {} return", nowhere(suffix));
     let mut detours = BTreeSet::new();
     for rule in &plan.rules {
         let Some(text) = matches(rule, l3, local) else { continue };
@@ -84,10 +101,13 @@ pub(super) fn chains(
     }
     let _ = writeln!(out, "    goto stick{suffix}\n  }}");
     let mut before = String::new();
-    stick(&mut before, plan, l3, suffix);
+    if refused {
+        refuse(&mut before, near, l3, suffix);
+    }
+    stick(&mut before, plan, [l3, suffix], &end);
     for (away, slot) in detours {
         match away {
-            true => avoid(&mut before, links, slot, suffix),
+            true => avoid(&mut before, links, slot, [suffix, &end]),
             false => prefer(&mut before, slot, suffix),
         }
     }
@@ -97,7 +117,7 @@ pub(super) fn chains(
 }
 
 /// The site's link, or the next turn's.
-fn stick(out: &mut String, plan: &Plan, l3: &str, suffix: &str) {
+fn stick(out: &mut String, plan: &Plan, [l3, suffix]: [&str; 2], end: &str) {
     let _ = writeln!(out, "  chain stick{suffix} {{");
     let ports: BTreeSet<u16> = plan.sticky_ports.iter().copied().collect();
     if ports.is_empty() {
@@ -110,7 +130,7 @@ fn stick(out: &mut String, plan: &Plan, l3: &str, suffix: &str) {
             "    meta l4proto {{ tcp, udp }} th dport {{ {ports} }} meta mark set {l3} daddr map @site{suffix}\n    meta mark != 0 meta mark != @stays{suffix} meta mark set 0\n    meta mark 0 jump turn{suffix}\n    meta mark != 0 meta l4proto {{ tcp, udp }} th dport {{ {ports} }} update @site{suffix} {{ {l3} daddr timeout {seconds}s : meta mark }}\n"
         );
     }
-    out.push_str("  }\n");
+    let _ = writeln!(out, "{end}  }}");
 }
 
 /// A link if it takes sockets, any other if not. A set is looked into by what the packet carries: the mark is tried on, and taken off again.
@@ -128,7 +148,7 @@ fn list(ports: &BTreeSet<u16>) -> String {
 }
 
 /// Takes turns until it is not the avoided link's; after three in vain the others are tried on, one after the other.
-fn avoid(out: &mut String, links: &BTreeMap<Slot, Known>, slot: Slot, suffix: &str) {
+fn avoid(out: &mut String, links: &BTreeMap<Slot, Known>, slot: Slot, [suffix, end]: [&str; 2]) {
     let mark = mark_of(slot);
     let _ = writeln!(out, "  chain avoid{slot}_{suffix} {{\n    jump turn{suffix}");
     for _ in 0..2 {
@@ -140,7 +160,7 @@ fn avoid(out: &mut String, links: &BTreeMap<Slot, Known>, slot: Slot, suffix: &s
             "    meta mark {mark:#010x} meta mark set {other:#010x}\n    meta mark {other:#010x} meta mark != @open{suffix} meta mark set {mark:#010x}"
         );
     }
-    out.push_str("  }\n");
+    let _ = writeln!(out, "{end}  }}");
 }
 
 const fn name(protocol: Protocol) -> &'static str {

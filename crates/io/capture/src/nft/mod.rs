@@ -14,7 +14,7 @@ mod choose;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use bondwire_netctl::Family;
+use bondwire_netctl::{Family, Prefix};
 
 use crate::compile::turns;
 use crate::links::Known;
@@ -56,14 +56,19 @@ fn ours(what: &str) -> String {
 }
 
 /// The table without the elements that change with each plan.
-pub(crate) fn structure(plan: &Plan, links: &BTreeMap<Slot, Known>, chosen: Chosen<'_>) -> String {
+pub(crate) fn structure(
+    plan: &Plan,
+    links: &BTreeMap<Slot, Known>,
+    chosen: Chosen<'_>,
+    near: &[Prefix],
+) -> String {
     let mut body = String::new();
     // Writing to a string cannot fail.
     let out = &mut body;
     if chosen.any() {
         choose::sets(out);
         for (_, l3, suffix) in FAMILIES {
-            choose::chains(out, plan, links, [l3, suffix], chosen.local);
+            choose::chains(out, plan, links, [l3, suffix], chosen.local, near);
         }
     }
     let packet = ours("meta");

@@ -7,7 +7,9 @@ use super::lab::{
     HOST, HOST6, PATIENCE, address, capture, config, plan, run, share, tcp, udp_connected, udp_sent,
     udp_socket, unjournaled, with_ebpf,
 };
-use crate::{Action, Capture, Config, Event, LinkPlan, Plan, Protocol, Reason, Rule, Way};
+use bondwire_netctl::Family;
+
+use crate::{Action, Capture, Config, Event, LinkName, LinkPlan, Plan, Protocol, Reason, Rule, Way};
 
 #[test]
 fn sockets_are_spread_by_weight_each_with_its_links_address() {
@@ -257,5 +259,64 @@ fn events_tell_of_each_socket() {
         assert!(rtt.as_micros() > 0 && rtt.as_secs() < 1);
         assert_eq!((*closed, *bytes_down >= 9, *connecting), (*cookie, true, false));
         assert_eq!(capture.lost_events(), 0);
+    });
+}
+
+/// Links without IPv6, beside one that has it and may not be used.
+#[test]
+fn a_family_that_no_link_has_is_refused_where_the_plan_says_so() {
+    with_ebpf("tests::spread::a_family_that_no_link_has_is_refused_where_the_plan_says_so", |_| {
+        let links = vec![LinkName { slot: 1, name: "wan1".to_owned() }];
+        run("ip -6 route del default dev wan1");
+        run("ip -6 route add 2001:db8:e::/64 via 2001:db8::1 dev wan0");
+        let config = Config { links, ..config(Way::Ebpf) };
+        let mut capture = Capture::attach(config, unjournaled()).unwrap();
+        let open = Plan { links: vec![LinkPlan::healthy(1, 1_000)], ..Plan::default() };
+        capture.apply(&open).unwrap();
+        assert_eq!(tcp(HOST6, 80), "2001:db8::2", "left alone");
+        capture.apply(&Plan { refuse: vec![Family::V6], ..open.clone() }).unwrap();
+        let refused = |result: std::io::Result<()>| {
+            assert_eq!(result.unwrap_err().kind(), std::io::ErrorKind::PermissionDenied);
+        };
+        refused(TcpStream::connect(address(HOST6, 80)).map(drop));
+        refused(udp_socket(HOST6).connect(address(HOST6, 80)));
+        refused(udp_socket(HOST6).send_to(b"who", address(HOST6, 80)).map(drop));
+        assert_eq!(tcp(HOST, 80), "10.1.1.2", "the other family goes on");
+        // What has a route of its own leaves by that one, and what a rule lets pass by its default.
+        udp_socket(HOST6).send_to(b"who", address("2001:db8:e::1", 80)).unwrap();
+        let rules = vec![Rule::to(format!("{HOST6}/128").parse().unwrap(), Action::Bypass)];
+        capture.apply(&Plan { rules, refuse: vec![Family::V6], ..open.clone() }).unwrap();
+        assert_eq!(tcp(HOST6, 80), "2001:db8::2");
+        // A link has it again.
+        run("ip -6 route add default via 2001:db8:1::1 dev wan1 metric 101");
+        capture.refresh().unwrap();
+        capture.apply(&Plan { refuse: vec![Family::V6], ..open }).unwrap();
+        assert_eq!(tcp(HOST6, 80), "2001:db8:1::2");
+    });
+}
+
+/// Nobody but the program sees what a socket sends that does not connect.
+#[test]
+fn a_socket_that_goes_on_sending_is_told() {
+    with_ebpf("tests::spread::a_socket_that_goes_on_sending_is_told", |_| {
+        let mut capture = capture(Way::Ebpf);
+        capture.apply(&plan([1_000, 0])).unwrap();
+        let socket = udp_socket(HOST);
+        assert_eq!(udp_sent(&socket, HOST, 80), "10.1.0.2");
+        let Some(Event::Opened { socket: opened, .. }) = capture.poll_event() else { panic!("not told") };
+        assert_eq!(capture.poll_event(), None);
+        let deadline = std::time::Instant::now() + 3 * PATIENCE;
+        loop {
+            // Each waits for its answer.
+            udp_sent(&socket, HOST, 80);
+            match capture.poll_event() {
+                Some(Event::Active { cookie, .. }) => {
+                    assert_eq!(cookie, opened.cookie);
+                    break;
+                }
+                Some(other) => panic!("{other:?}"),
+                None => assert!(std::time::Instant::now() < deadline, "it is not told"),
+            }
+        }
     });
 }

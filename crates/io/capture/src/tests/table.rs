@@ -1,12 +1,15 @@
 //! The nftables way: for this machine where programs are not allowed, and for a LAN behind it.
 
+use std::net::TcpStream;
+
+use bondwire_netctl::Family;
 use bondwire_netns::Node;
 
 use super::lab::{
     HOST, HOST6, Lab, PATIENCE, address, ask, capture, config, dead_plan, first_line, plan, run, share, tcp,
     udp_connected, udp_socket, unjournaled, with_lab,
 };
-use crate::{Action, Capture, Config, Plan, Protocol, Rule, Way};
+use crate::{Action, Capture, Config, LinkName, LinkPlan, Plan, Protocol, Rule, Way};
 
 #[test]
 fn local_sockets_are_spread_by_nftables() {
@@ -66,6 +69,33 @@ fn rules_hold_in_nftables_too() {
     });
 }
 
+#[test]
+fn a_family_that_no_link_has_is_refused_by_nftables_too() {
+    with_lab("tests::table::a_family_that_no_link_has_is_refused_by_nftables_too", |_| {
+        let links = vec![LinkName { slot: 1, name: "wan1".to_owned() }];
+        run("ip -6 route del default dev wan1");
+        let config = Config { links, ..config(Way::Nftables) };
+        let mut capture = Capture::attach(config, unjournaled()).unwrap();
+        let open = Plan { links: vec![LinkPlan::healthy(1, 1_000)], ..Plan::default() };
+        capture.apply(&open).unwrap();
+        assert_eq!(tcp(HOST6, 80), "2001:db8::2", "left alone");
+        capture.apply(&Plan { refuse: vec![Family::V6], ..open.clone() }).unwrap();
+        for port in [80, 443] {
+            assert!(TcpStream::connect(address(HOST6, port)).is_err());
+        }
+        assert_eq!(tcp(HOST, 80), "10.1.1.2", "the other family goes on");
+        run("ip -6 route add 2001:db8:f::/64 via 2001:db8::1 dev wan0");
+        capture.refresh().unwrap();
+        assert_eq!(tcp(HOST6, 80), "2001:db8::2", "a route of its own");
+        run("ip -6 route del 2001:db8:f::/64 via 2001:db8::1 dev wan0");
+        let rules = vec![Rule::to(format!("{HOST6}/128").parse().unwrap(), Action::Bypass)];
+        capture.apply(&Plan { rules, refuse: vec![Family::V6], ..open }).unwrap();
+        assert_eq!(tcp(HOST6, 80), "2001:db8::2", "a rule lets it pass");
+        capture.detach().unwrap();
+        assert_eq!(run("nft list ruleset"), "");
+    });
+}
+
 /// A machine behind `lan0`, 192.168.7.2.
 fn guest(lab: &Lab) -> Node {
     let guest = Node::new("guest").unwrap();
@@ -111,7 +141,7 @@ fn a_lans_flows_are_spread_and_move() {
         capture.move_link(0, 1).unwrap();
         assert_eq!(ask(&flow), "10.1.1.2");
         assert_eq!(from_guest(4, 443), 0);
-        let mut stream = guest.run(|| std::net::TcpStream::connect(address(HOST, 80)).unwrap());
+        let mut stream = guest.run(|| TcpStream::connect(address(HOST, 80)).unwrap());
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         assert_eq!(first_line(&mut stream), "10.1.1.2");
         capture.detach().unwrap();

@@ -46,6 +46,7 @@ fn events_are_told() {
         let mut watcher = Watcher::open().unwrap();
         assert_eq!(watcher.poll().unwrap(), []);
         assert!(watcher.links().any(|link| link.is_loopback));
+        assert!(!watcher.take_noticed());
         run("ip link add wan5 type veth peer name isp5");
         wait_for(&mut watcher, "appeared", |e| matches!(e, LinkEvent::Added(link) if link.name == "wan5"));
         run("ip link set isp5 up");
@@ -75,5 +76,21 @@ fn events_are_told() {
         );
         run("ip link del wan5");
         wait_for(&mut watcher, "gone", |e| matches!(e, LinkEvent::Removed(link) if link.name == "wan5"));
+    });
+}
+
+/// A VPN's route to a network changes no link, and decides what is led there all the same.
+#[test]
+fn a_route_that_belongs_to_no_link_is_noticed() {
+    in_namespace("tests::watching::a_route_that_belongs_to_no_link_is_noticed", || {
+        let _router = two_links();
+        let mut watcher = Watcher::open().unwrap();
+        watcher.poll().unwrap();
+        watcher.take_noticed();
+        run("ip route add 198.51.100.0/24 via 10.1.0.1 dev wan0");
+        assert_eq!(watcher.poll().unwrap(), []);
+        assert!(watcher.take_noticed() && !watcher.take_noticed());
+        let routes = watcher.routes().unwrap();
+        assert!(routes.iter().any(|route| route.to.to_string() == "198.51.100.0/24"));
     });
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bondwire_balance::{KernelAction, KernelPlan, KernelRule, LinkState, Ports, Transport};
 use bondwire_capture::{Action, ClassPort, LinkPlan, Plan, Protocol, Rule, limits};
-use bondwire_netctl::Prefix;
+use bondwire_netctl::{Family, Prefix};
 use bondwire_units::LinkId;
 
 use super::slots::Slots;
@@ -21,6 +21,8 @@ pub(super) struct Context<'a> {
     pub(super) slots: &'a Slots,
     /// How long a connect over each link may take before it is tried elsewhere.
     pub(super) patience: &'a BTreeMap<LinkId, Duration>,
+    /// Families that would leave by a link that is never to be used.
+    pub(super) refuse: Vec<Family>,
 }
 
 /// The plan for the kernel.
@@ -51,6 +53,7 @@ pub(super) fn plan_for(plan: &KernelPlan, context: &Context<'_>) -> Plan {
         sticky_ports: sticky_ports(&plan.sticky_ports),
         sticky_for: plan.sticky_time,
         rules: rules(plan, context),
+        refuse: context.refuse.clone(),
         ..Plan::default()
     }
 }
@@ -154,7 +157,7 @@ mod tests {
 
     fn translated(plan: &KernelPlan) -> Plan {
         let patience = BTreeMap::from([(LinkId(5), Duration::from_millis(450))]);
-        plan_for(plan, &Context { slots: &slots(), patience: &patience })
+        plan_for(plan, &Context { slots: &slots(), patience: &patience, refuse: vec![Family::V6] })
     }
 
     #[test]
@@ -170,6 +173,7 @@ mod tests {
             ..KernelPlan::default()
         };
         let plan = translated(&plan);
+        assert_eq!(plan.refuse, [Family::V6]);
         assert_eq!(plan.links.len(), 2, "a link without a slot is not named");
         assert_eq!((plan.links[0].bulk, plan.links[0].open, plan.links[0].alive), (1000, true, true));
         assert_eq!(plan.links[0].syn_timeout, Some(Duration::from_millis(450)));

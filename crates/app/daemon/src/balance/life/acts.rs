@@ -1,7 +1,10 @@
 //! What the policy says, done.
 
+use std::time::Instant;
+
 use bondwire_balance::{Event, Probe};
 use bondwire_engine::Clock;
+use bondwire_netctl::{Family, Link};
 use bondwire_sockets::{Socket, State};
 use bondwire_units::LinkId;
 
@@ -15,7 +18,7 @@ impl Life {
         while let Some(event) = self.policy.with(|balancer, _| balancer.poll_event()) {
             self.on_event(event);
         }
-        if std::mem::take(&mut self.plan_changed) {
+        if self.due.is_due(Instant::now()) {
             self.apply_plan();
         }
         while let Some(probe) = self.policy.with(|balancer, now| balancer.poll_probe(now)) {
@@ -25,12 +28,36 @@ impl Life {
 
     /// Tells the kernel what the policy wants now.
     fn apply_plan(&mut self) {
-        let Some(captured) = &mut self.captured else { return };
+        let refuse = self.refused_families();
+        let Some(captured) = &mut self.captured else {
+            self.due.told(true, Instant::now());
+            return;
+        };
         let (plan, snapshot) = self.policy.with(|balancer, now| (balancer.plan(now), balancer.snapshot(now)));
         let patience = snapshot.links.iter().map(|link| (link.link, link.patience)).collect();
-        if let Err(error) = captured.apply(&plan, &patience) {
-            tracing::warn!("the kernel did not take the plan: {error}");
+        let taken = captured.apply(&plan, &patience, refuse);
+        let is_news = self.due.told(taken.is_ok(), Instant::now());
+        match taken {
+            Err(error) if is_news => {
+                tracing::warn!("the kernel did not take all of the plan; it is told again: {error}")
+            }
+            Err(error) => tracing::debug!("the kernel did not take all of the plan: {error}"),
+            Ok(()) => {}
         }
+    }
+
+    /// Families whose default route leads over a link that is never to be used: what no other link takes is refused.
+    fn refused_families(&self) -> Vec<Family> {
+        let leads_to_never = |family: &Family| {
+            let gateway = |link: &Link| match family {
+                Family::V4 => link.gateway4,
+                Family::V6 => link.gateway6,
+            };
+            let leading = self.watcher.links().filter_map(|link| Some((gateway(link)?.metric, link)));
+            let first = leading.min_by_key(|(metric, link)| (*metric, link.index));
+            first.is_some_and(|(_, link)| self.choice.wanted(link).rules.is_none())
+        };
+        Family::BOTH.into_iter().filter(leads_to_never).collect()
     }
 
     /// Closes the TCP sockets of a link that does not work, so that their programs connect again. Those that still wait for their first
@@ -70,7 +97,7 @@ impl Life {
                     proxied.handle().move_flow(bondwire_proxy::SocketId(socket.get()), to);
                 }
             }
-            Event::PlanChanged => self.plan_changed = true,
+            Event::PlanChanged => self.due.change(),
         }
     }
 

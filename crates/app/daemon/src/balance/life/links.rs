@@ -9,9 +9,7 @@ use bondwire_netctl::{Changes, Link, LinkEvent};
 use bondwire_units::LinkId;
 
 use super::super::links::{config_of, lost_addresses};
-use super::super::proxied::route_of;
-use super::super::resolvers;
-use super::Life;
+use super::{Life, SETTLED};
 use crate::faults;
 
 impl Life {
@@ -26,6 +24,11 @@ impl Life {
                 }
                 LinkEvent::Removed(link) => self.on_link_gone(&link),
             }
+        }
+        if self.watcher.take_noticed() {
+            // A link that is not used, or a route that belongs to none, may lead elsewhere what was a link's.
+            self.tidy.hasten(SETTLED);
+            self.due.change();
         }
         if self.unrouted && self.retry.is_due(Instant::now()) {
             self.unrouted = false;
@@ -52,7 +55,7 @@ impl Life {
             tracing::debug!("link `{}` cannot be led to yet: {error}", link.name);
             self.unrouted = true;
         }
-        self.plan_changed = true;
+        self.due.change();
         let config = config_of(link, &self.choice.wanted(link));
         if !self.policy.with(|balancer, now| balancer.set_link(config, now)) {
             tracing::warn!("link `{}` is one too many: at most {}", link.name, bondwire_balance::MAX_LINKS);
@@ -60,16 +63,11 @@ impl Life {
         Ok(())
     }
 
-    /// How the proxy ties sockets to a link. Its answers from resolvers are forgotten, as it may be another network now.
-    fn tell_desk(&self, link: &Link) {
-        let others: Vec<Link> = self.used.values().cloned().collect();
-        let resolvers = resolvers::of_link(link, &others, &self.resolvers);
-        let id = LinkId(link.index);
-        if self.desk.set_route(id, Some(route_of(link, resolvers))) {
-            self.names.forget_answers(id);
-            if let Some(proxied) = &self.proxied {
-                proxied.handle().forget_answers(id);
-            }
+    /// Reads the routes anew.
+    pub(super) fn look_at_routes(&mut self) {
+        match self.watcher.routes() {
+            Ok(routes) => self.routes = routes,
+            Err(error) => tracing::debug!("the routes were not read: {error}"),
         }
     }
 
@@ -97,12 +95,10 @@ impl Life {
         let id = LinkId(link.index);
         self.desk.set_route(id, None);
         self.policy.with(|balancer, now| balancer.remove_link(id, now));
-        self.plan_changed = true;
+        self.due.change();
         if let Some(captured) = &mut self.captured {
             // Its table stays, for its mark is led to another's while it is gone.
-            let plan = self.policy.with(|balancer, now| balancer.plan(now));
-            let to = plan.bulk.iter().max_by_key(|(_, weight)| *weight).map(|(link, _)| *link);
-            if let Err(error) = captured.leave_link(id, to) {
+            if let Err(error) = captured.leave_link(id) {
                 tracing::debug!("link `{}` is not left yet: {error}", used.name);
             }
             return;
@@ -114,13 +110,20 @@ impl Life {
         }
     }
 
-    /// A link has other addresses: sockets that use the old ones hang until they time out, so they are closed.
+    /// A link has other addresses: sockets that use the old ones hang until they time out, so they are closed. The proxy closes its own, and
+    /// other programs' are touched only where they are led.
     fn on_addresses_lost(&mut self, before: &Link, now: &Link) {
         let lost = lost_addresses(before, now);
         if lost.is_empty() || !self.used.contains_key(&now.index) || self.options.keep_sockets {
             return;
         }
         tracing::info!("link `{}` has lost an address; its sockets are closed", now.name);
+        if let Some(proxied) = &self.proxied {
+            proxied.handle().evict_addresses(LinkId(now.index), &lost);
+        }
+        if !self.options.transparent {
+            return;
+        }
         match self.traffic.watch().close(|socket| lost.contains(&socket.local.ip())) {
             Ok(count) => tracing::debug!("{count} sockets were closed"),
             Err(error) => tracing::debug!("sockets were not closed: {error}"),

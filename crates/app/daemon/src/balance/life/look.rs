@@ -26,14 +26,25 @@ impl Life {
         if self.sockets.is_due(now) || self.meeting.sockets_wanted() {
             self.look_at_sockets();
         }
-        if self.tidy.is_due(now)
-            && let Some(captured) = &mut self.captured
-            && let Err(error) = captured.refresh()
-        {
-            tracing::debug!("links and routes were not looked at: {error}");
+        if self.resolvers_due.is_due(now) {
+            self.look_at_resolvers();
+        }
+        if self.tidy.is_due(now) {
+            self.tidy_up();
         }
         for outcome in self.prober.poll(Clock.now()) {
             self.on_outcome(outcome);
+        }
+    }
+
+    /// Looks at all that follows from routes.
+    fn tidy_up(&mut self) {
+        self.look_at_routes();
+        self.tell_resolvers();
+        if let Some(captured) = &mut self.captured
+            && let Err(error) = captured.refresh()
+        {
+            tracing::debug!("links and routes were not looked at: {error}");
         }
     }
 
@@ -61,11 +72,27 @@ impl Life {
                 balancer.handle_tcp_sample(*link, *sample, now);
             }
         });
+        if self.tracked_is_wanted() {
+            self.look_at_flows();
+        }
         if let Some(captured) = &mut self.captured {
-            captured.note(&look.sockets, &self.policy);
+            captured.note(&look.sockets, &self.tracked, &self.policy);
         }
         if self.meeting.sockets_wanted() {
             self.show_sockets(&look.sockets, look.left_out);
+        }
+    }
+
+    /// Connection tracking is asked what a person wants to see, and every few seconds which UDP flows still send.
+    fn tracked_is_wanted(&mut self) -> bool {
+        let Some(captured) = &self.captured else { return false };
+        let shown = self.meeting.sockets_wanted() && (!self.options.lan.is_empty() || captured.translates());
+        self.flows.is_due(Instant::now()) || shown
+    }
+
+    fn look_at_flows(&mut self) {
+        if let Err(error) = self.tracked.look() {
+            tracing::debug!("connection tracking does not tell its flows: {error}");
         }
     }
 
@@ -88,6 +115,8 @@ impl Life {
         let clients = clients.unwrap_or_default();
         watch.find_owners(placed.iter().map(|placed| &placed.seen), clients.values().copied());
         let names = self.used.values().map(|link| (link.index, link.name.clone())).collect();
+        let addresses = self.watcher.links().flat_map(|link| &link.addresses);
+        let own = addresses.map(|address| address.prefix.address).collect();
         let none = BTreeMap::new();
         let sources = Sources {
             placed,
@@ -95,7 +124,11 @@ impl Life {
             watch: self.traffic.watch(),
             policy: &self.policy,
             desk: &self.desk,
+            captured: self.captured.as_ref(),
             led: self.captured.as_ref().map_or(&none, Captured::led),
+            tracked: &self.tracked,
+            own: &own,
+            lan: !self.options.lan.is_empty(),
             names: &names,
             clients: &clients,
         };

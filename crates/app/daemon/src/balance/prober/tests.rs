@@ -4,6 +4,7 @@ use std::time::Instant;
 use bondwire_balance::Target;
 use bondwire_engine::Clock;
 use bondwire_netctl::{LinkAddress, LinkKind};
+use rustix::io::Errno;
 
 use super::*;
 
@@ -90,7 +91,7 @@ fn an_echo_comes_back_where_echoes_are_allowed() {
     let mut prober = Prober::new().expect("made");
     let target = probe(7, ProbeMethod::Ping, "127.0.0.1:0".parse().expect("good"));
     let first = prober.start(&target, &loopback(), Clock.now());
-    if first.is_none() && prober.under_way.is_empty() {
+    if first == Some(Outcome::Failed(ProbeId(7), ConnectFailure::NotSent)) {
         return eprintln!("this user may not send echoes");
     }
     assert!(matches!(outcome(&mut prober), Outcome::Answered(ProbeId(7), _)));
@@ -114,6 +115,31 @@ fn a_link_without_the_family_says_nothing() {
     let twin = reachable("9.9.9.9:443".parse().expect("good"), &six).expect("it has one");
     assert_eq!(twin, "[2620:fe::fe]:443".parse().expect("good"));
     assert_eq!(reachable("192.0.2.1:443".parse().expect("good"), &six), None);
+}
+
+/// A proxy with many clients in the same process may take all files. No link is dead by that.
+#[test]
+fn what_this_process_lacks_is_no_links_fault() {
+    let judged = |errno: Errno| judge(&errno.into(), ProbeId(1), Duration::ZERO);
+    for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::PERM, Errno::ACCESS] {
+        assert_eq!(judged(errno), Outcome::Failed(ProbeId(1), ConnectFailure::NotSent), "{errno:?}");
+    }
+    for errno in [Errno::NODEV, Errno::NXIO, Errno::NETDOWN, Errno::ADDRNOTAVAIL] {
+        assert_eq!(judged(errno), Outcome::Failed(ProbeId(1), ConnectFailure::Local), "{errno:?}");
+    }
+    assert_eq!(judged(Errno::HOSTUNREACH), Outcome::Failed(ProbeId(1), ConnectFailure::Unreachable));
+}
+
+#[test]
+fn too_many_probes_are_not_sent_and_say_so() {
+    let mut prober = Prober::new().expect("made");
+    let silent = UdpSocket::bind("127.0.0.1:0").expect("bound");
+    let address = silent.local_addr().expect("an address");
+    for id in 0..MAX_UNDER_WAY as u64 {
+        assert_eq!(prober.start(&probe(id, ProbeMethod::Dns, address), &loopback(), Clock.now()), None);
+    }
+    let more = prober.start(&probe(999, ProbeMethod::Dns, address), &loopback(), Clock.now());
+    assert_eq!(more, Some(Outcome::Failed(ProbeId(999), ConnectFailure::NotSent)));
 }
 
 #[test]
