@@ -97,6 +97,8 @@ struct Flow {
     /// By serial, from 1.
     packets: Vec<Record>,
     highest: u32,
+    /// The TCP sequence number behind the newest data that was sent.
+    newest: Option<u32>,
     /// Serials that were passed over: by which packet, and after how long.
     passed: BTreeMap<u32, (u32, Duration)>,
     last: Option<Timestamp>,
@@ -109,6 +111,8 @@ struct Flow {
 struct Record {
     sent: Timestamp,
     print: u64,
+    /// Its TCP sender has sent this data before.
+    again: bool,
     delivered: Option<Timestamp>,
 }
 
@@ -120,7 +124,8 @@ impl Ledger {
     pub fn on_sent(&mut self, packet: &[u8], now: Timestamp) {
         let (addresses, serial) = name(packet).expect("sources number their packets");
         let flow = self.flows.entry(addresses).or_default();
-        flow.packets.push(Record { sent: now, print: fingerprint(packet), delivered: None });
+        let again = flow.is_again(packet);
+        flow.packets.push(Record { sent: now, print: fingerprint(packet), again, delivered: None });
         assert_eq!(serial as usize, flow.packets.len(), "serials of {addresses:?} rise by one");
         flow.totals.sent += 1;
     }
@@ -144,13 +149,17 @@ impl Ledger {
         if record.delivered.replace(now).is_some() {
             return Err(Violation::Duplicate { at: now, addresses, serial });
         }
-        let delay = now.since(record.sent);
+        let (delay, again) = (now.since(record.sent), record.again);
         if addresses.protocol != TCP {
             flow.delays.push((record.sent, delay));
         }
         flow.count(delay, now);
         // A mere acknowledgement waits for nothing, and nothing waits for it (docs/protocol.md, DATA-8).
         if parse(packet).is_ok_and(|info| info.tcp.is_some_and(|tcp| tcp.is_pure_ack())) {
+            return Ok(());
+        }
+        // What is sent again may go first (docs/scheduling.md).
+        if again {
             return Ok(());
         }
         if serial < flow.highest {
@@ -204,6 +213,19 @@ impl Ledger {
 }
 
 impl Flow {
+    /// Whether a TCP segment brings nothing that was not sent before.
+    fn is_again(&mut self, packet: &[u8]) -> bool {
+        let Some(tcp) = parse(packet).ok().and_then(|info| info.tcp).filter(|tcp| tcp.payload_len > 0) else {
+            return false;
+        };
+        let until = tcp.sequence.wrapping_add(tcp.payload_len as u32);
+        let again = self.newest.is_some_and(|newest| (until.wrapping_sub(newest) as i32) <= 0);
+        if !again {
+            self.newest = Some(until);
+        }
+        again
+    }
+
     fn count(&mut self, delay: Duration, now: Timestamp) {
         let totals = &mut self.totals;
         totals.delivered += 1;
