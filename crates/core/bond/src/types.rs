@@ -215,6 +215,8 @@ pub struct Counters {
     pub held_bytes: u64,
     /// Bytes that wait in the ingress queue at present.
     pub queued_bytes: u64,
+    /// Bytes that parities, and marks of what entered the bond, take at present.
+    pub parity_bytes: u64,
     /// Dropped packets by reason.
     pub drops: DropCounters,
 }

@@ -160,6 +160,7 @@ impl Session {
         let pto = self.lanes.iter().map(|lane| lane.path.rtt().pto()).max().unwrap_or_default();
         self.keys.set_old_key_life((pto * 3).clamp(Duration::from_secs(1), Duration::from_secs(10)));
         self.watch_priorities(now);
+        self.share_memory();
         for index in 0..self.lanes.len() {
             let traffic = if self.lanes[index].tier == Tier::Standby { Traffic::Idle } else { traffic };
             let traffic = if self.carries_real_time(index) { Traffic::Realtime } else { traffic };
