@@ -138,6 +138,10 @@ pub struct LinkStatus {
     pub jitter_ms: Option<f64>,
     /// Share of packets lost, 0 to 1.
     pub loss: f64,
+    /// Share of the packets sent in this session that were taken for lost and arrived after all, 0 to 1: what was sent again needlessly.
+    /// 0 in mode `balance`.
+    #[serde(default)]
+    pub spurious: f64,
     /// Sending now.
     pub tx_bps: u64,
     /// Receiving now.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bondwire_api::Mode;
 use bondwire_netns::traffic::{Bulk, BulkOptions, Direction, Probe, ProbeOptions};
 use bondwire_units::Bitrate;
-use support::{Bond, MEGABYTE, Options, assert_whole, in_lab, ms, seconds, until};
+use support::{Bond, MEGABYTE, Options, Quic, QuicOptions, assert_whole, in_lab, ms, seconds, until};
 
 /// A link's silent death costs at most so much. A machine that is too busy for its emulator stretches all times.
 fn longest(bond: &Bond) -> Duration {
@@ -43,6 +43,46 @@ fn a_download_survives_the_death_and_return_of_a_link() {
 #[test]
 fn an_upload_survives_the_death_and_return_of_a_link() {
     in_lab("an_upload_survives_the_death_and_return_of_a_link", || survive(Direction::Up, 30 * MEGABYTE));
+}
+
+/// The same for QUIC; the link that dies is the one that has carried most of it, and stays dead.
+fn survive_in_quic(direction: Direction, bytes: u64) {
+    let bond = Bond::profile("twin", Options::default()).started();
+    let carried = || {
+        let sides = ["line0", "line1"].map(|link| bond.client.carried(link));
+        sides.map(|(rx, tx)| if direction == Direction::Down { rx } else { tx })
+    };
+    let before = carried();
+    let options = QuicOptions { direction, bytes: Some(bytes), limit: seconds(60), ..QuicOptions::default() };
+    let web = SocketAddr::new(bond.lab.web_addr_v4().into(), 0);
+    let transfer = Quic::start(bond.lab.client(), bond.lab.web(), web, options).expect("a transfer");
+    until("a fifth has arrived", seconds(30), || transfer.received() > bytes / 5);
+    until("the counters show it", seconds(5), || {
+        carried().iter().sum::<u64>() > before.iter().sum::<u64>() + bytes / 5
+    });
+    let now = carried();
+    let link = if now[0] - before[0] > now[1] - before[1] { "line0" } else { "line1" };
+    bond.lab.silence(link).expect("a link");
+    let report = transfer.finish().expect("it ends");
+    let took = report.timeline.last().expect("bytes arrived").since(report.timeline.start());
+    let gap = report.timeline.longest_gap(Duration::ZERO, took);
+    println!(
+        "{direction:?}: {bytes} bytes in {took:?}, longest gap {gap:?} after the silent death of {link}"
+    );
+    assert!(report.complete && report.intact, "{} of {bytes} bytes", report.timeline.total().get());
+    assert!(gap <= longest(&bond), "{gap:?}");
+}
+
+#[test]
+fn a_quic_download_survives_the_death_of_a_link() {
+    in_lab("a_quic_download_survives_the_death_of_a_link", || {
+        survive_in_quic(Direction::Down, 40 * MEGABYTE);
+    });
+}
+
+#[test]
+fn a_quic_upload_survives_the_death_of_a_link() {
+    in_lab("a_quic_upload_survives_the_death_of_a_link", || survive_in_quic(Direction::Up, 30 * MEGABYTE));
 }
 
 #[test]

@@ -37,6 +37,7 @@ pub(crate) fn idle_link(name: &str, kind: &str, state: &str, mtu: u16) -> LinkSt
         rtt_ms: None,
         jitter_ms: None,
         loss: 0.0,
+        spurious: 0.0,
         tx_bps: 0,
         rx_bps: 0,
         capacity_up_bps: 0,
@@ -54,7 +55,10 @@ pub(crate) fn idle_link(name: &str, kind: &str, state: &str, mtu: u16) -> LinkSt
 /// Writes the figures of a link's paths into its status: sums, and the state and delay of the best path. Without paths it stays as it is.
 pub(crate) fn fill<'a>(link: &mut LinkStatus, paths: impl IntoIterator<Item = &'a PathStatus>) {
     let mut best: Option<&PathStatus> = None;
+    let (mut packets, mut spurious) = (0_u64, 0_u64);
     for path in paths {
+        packets += path.packets_tx;
+        spurious += path.spurious;
         link.tx_bps += path.tx.as_bps();
         link.rx_bps += path.rx.as_bps();
         link.capacity_up_bps += path.capacity_tx.as_bps();
@@ -69,6 +73,7 @@ pub(crate) fn fill<'a>(link: &mut LinkStatus, paths: impl IntoIterator<Item = &'
     link.rtt_ms = best.rtt.map(|rtt| rtt.as_secs_f64() * 1e3);
     link.jitter_ms = best.rtt.map(|_| best.rtt_variation.as_secs_f64() * 1e3);
     link.loss = best.loss.clamp(0.0, 1.0);
+    link.spurious = spurious as f64 / packets.max(1) as f64;
     link.mtu = best.mtu.saturating_add(overhead(best.remote));
     link.remote = Some(best.remote.to_string());
 }
@@ -180,6 +185,8 @@ mod tests {
             rtt: Some(Duration::from_micros(20_500)),
             rtt_variation: Duration::from_millis(2),
             loss: 0.01,
+            packets_tx: 1_000,
+            spurious: 5,
             capacity_tx: Bitrate::from_bps(10),
             capacity_rx: Bitrate::from_bps(20),
             tx: Bitrate::from_bps(1),
@@ -198,6 +205,7 @@ mod tests {
         assert_eq!((link.state.as_str(), link.mtu), ("down", 1500));
         fill(&mut link, &[path(1, PathState::Down, 0), path(2, PathState::Active, 0)]);
         assert_eq!((link.state.as_str(), link.mtu, link.rtt_ms), ("active", 1500, Some(20.5)));
+        assert_eq!(link.spurious, 0.005, "of all that its paths sent");
         assert_eq!((link.tx_bps, link.rx_bps, link.capacity_up_bps, link.capacity_down_bps), (2, 4, 20, 40));
     }
 

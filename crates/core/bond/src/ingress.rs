@@ -267,6 +267,12 @@ impl Ingress {
         self.in_hurry = in_hurry;
     }
 
+    /// Forgets which segments were kept for repair and are no more.
+    pub(crate) fn forget_delivered(&mut self, store: &Store) {
+        let [ordered, _] = &mut self.flows;
+        ordered.iter_mut().for_each(|flow| flow.queue.forget_delivered(store));
+    }
+
     /// A segment that was taken is kept for repair.
     pub(crate) fn on_kept(&mut self, id: u16, segment: Segment, kept: StoreId, store: &Store) {
         flow_mut(&mut self.flows, id).queue.on_kept(segment, kept, store);

@@ -130,6 +130,11 @@ impl Order {
         }
     }
 
+    /// Holds at most `limit` bytes from now on. What is held beyond that goes with the next packet.
+    pub(crate) fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// What happened so far.
     pub(crate) fn counters(&self) -> OrderCounters {
         self.counters

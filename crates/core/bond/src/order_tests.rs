@@ -143,6 +143,17 @@ fn memory_is_bounded() {
     assert_eq!(bench.order.counters().out_of_window, 1);
 }
 
+/// What others need of the memory is not held any more.
+#[test]
+fn a_smaller_limit_holds_from_the_next_packet_on() {
+    let mut bench = Bench::new(50_000);
+    let delivered: usize = (1..500).map(|sequence| bench.packet(sequence, true).len()).sum();
+    assert!(delivered == 0 && bench.order.held_bytes() > 30_000);
+    bench.order.set_limit(20_000);
+    assert_eq!(bench.packet(500, true).len(), 500, "the gap is given up");
+    assert_eq!(bench.order.held_bytes(), 0);
+}
+
 /// A few packets far ahead in each of many flows, or skips without end, cost no more than the budget says.
 #[test]
 fn places_are_bounded_too() {

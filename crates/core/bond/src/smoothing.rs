@@ -7,7 +7,7 @@
 //! [floor](Smoother::set_floor) after: the round trip is even from the first packet on, and what rises above the floor is a real queue.
 //! Data is never held, nor an acknowledgement that reports loss (SACK), opens, or closes.
 //!
-//! Bounds: [`MAX_FLOWS`] flows, [`MAX_MARKS`] marks each; [`MAX_HELD`] acknowledgements, none for longer than the floor.
+//! Bounds: as many flows as are given at construction, [`MAX_FLOWS`] at most, [`MAX_MARKS`] marks each; [`MAX_HELD`] acknowledgements, none for longer than the floor.
 
 use crate::order::Deliver;
 use crate::waiting::is_after;
@@ -17,7 +17,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// Flows whose data is noted.
-const MAX_FLOWS: usize = 256;
+pub(crate) const MAX_FLOWS: usize = 256;
 /// Moments noted of a flow: with [`SPACING`] between them, half a second.
 const MAX_MARKS: usize = 256;
 /// Time between two noted moments.
@@ -28,8 +28,17 @@ const MAX_HELD: usize = 1_024;
 const IDLE: Duration = Duration::from_secs(10);
 /// The greatest TCP header without SACK blocks: timestamps and two bytes of padding.
 const PLAIN_HEADER: usize = 32;
+/// What a held acknowledgement costs beside its bytes.
+const HELD_OVERHEAD: usize = 64;
 /// The greatest packet that is a mere acknowledgement: IPv6 and a full TCP header.
 const SMALL: usize = 40 + 60;
+
+/// What a flow takes at most.
+pub(crate) const FLOW_BYTES: usize =
+    size_of::<(FlowKey, Track)>() + MAX_MARKS * size_of::<(u32, Timestamp)>();
+/// What held acknowledgements take at most.
+#[cfg(test)]
+pub(crate) const HELD_MOST: usize = MAX_HELD * (SMALL + HELD_OVERHEAD);
 
 #[derive(Debug)]
 struct Track {
@@ -43,13 +52,16 @@ struct Track {
 }
 
 /// What is noted of the flows, and what is held back.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Smoother {
     /// None as long as the paths are not all measured: a flow that begins meanwhile is followed, and has its floor when its first data is acknowledged.
     floor: Option<Duration>,
     flows: HashMap<FlowKey, Track>,
     held: BTreeMap<(Timestamp, u64), Vec<u8>>,
+    /// Of all that is held, each with [`HELD_OVERHEAD`].
+    held_bytes: usize,
     count: u64,
+    max_flows: usize,
 }
 
 /// Where delivered packets go: out of the bond, but for acknowledgements that came too soon.
@@ -70,6 +82,18 @@ impl Deliver for Outlet<'_> {
 }
 
 impl Smoother {
+    /// One that follows no flow yet, and so many at most.
+    pub(crate) fn new(max_flows: usize) -> Self {
+        Self {
+            floor: None,
+            flows: HashMap::new(),
+            held: BTreeMap::new(),
+            held_bytes: 0,
+            count: 0,
+            max_flows: max_flows.min(MAX_FLOWS),
+        }
+    }
+
     /// Sets the round trip below which no acknowledgement is let go; zero switches this off, none says that it is not known yet.
     pub(crate) fn set_floor(&mut self, floor: Option<Duration>, now: Timestamp) {
         self.floor = floor;
@@ -90,7 +114,7 @@ impl Smoother {
             return;
         }
         let Some(tcp) = info.tcp else { return };
-        if tcp.has_syn() && self.flows.len() < MAX_FLOWS {
+        if tcp.has_syn() && self.flows.len() < self.max_flows {
             let track =
                 Track { floor: None, marks: VecDeque::new(), released: Timestamp::ZERO, last_used: now };
             self.flows.insert(info.key, track);
@@ -123,6 +147,7 @@ impl Smoother {
         }
         self.count += 1;
         self.held.insert((release, self.count), packet.to_vec());
+        self.held_bytes += packet.len() + HELD_OVERHEAD;
         true
     }
 
@@ -172,13 +197,20 @@ impl Smoother {
         while let Some(entry) = self.held.first_entry()
             && entry.key().0 <= now
         {
-            batch.push(&entry.remove(), Offload::default());
+            let packet = entry.remove();
+            self.held_bytes -= packet.len() + HELD_OVERHEAD;
+            batch.push(&packet, Offload::default());
         }
     }
 
     /// Bytes that wait.
     pub(crate) fn held_bytes(&self) -> usize {
-        self.held.values().map(Vec::len).sum()
+        self.held_bytes
+    }
+
+    /// Bytes that flows and their marks take at most.
+    pub(crate) fn marks_bytes(&self) -> usize {
+        self.flows.len() * FLOW_BYTES
     }
 
     /// When something will have waited long enough.

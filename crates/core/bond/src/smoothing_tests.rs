@@ -25,7 +25,7 @@ fn at(ms: u64) -> Timestamp {
 
 impl Bench {
     fn new(floor: Duration) -> Self {
-        let mut smoother = Smoother::default();
+        let mut smoother = Smoother::new(MAX_FLOWS);
         smoother.set_floor(Some(floor), at(0));
         let mut bench = Self { smoother, batch: PacketBatch::default() };
         bench.send(SYN, 0, 0, 0);
@@ -114,7 +114,7 @@ fn without_a_floor_or_a_beginning_nothing_is_held() {
 
 #[test]
 fn a_flow_that_began_before_the_paths_were_measured_has_a_floor_too() {
-    let mut bench = Bench { smoother: Smoother::default(), batch: PacketBatch::default() };
+    let mut bench = Bench { smoother: Smoother::new(MAX_FLOWS), batch: PacketBatch::default() };
     bench.send(SYN, 0, 0, 0);
     bench.send(ACK, 1, 1_000, 10);
     bench.smoother.set_floor(Some(FLOOR), at(20));
@@ -140,4 +140,30 @@ fn what_is_noted_is_bounded() {
         bench.arrive(ACK, 99_991, &[], 20_000);
     }
     assert!(bench.smoother.held.len() <= MAX_HELD);
+    assert!(bench.smoother.marks_bytes() <= FLOW_BYTES && bench.smoother.held_bytes() <= HELD_MOST);
+}
+
+#[test]
+fn what_is_held_is_counted() {
+    let mut bench = Bench::new(FLOOR);
+    for i in 0..50_u32 {
+        bench.send(ACK, 1 + i * 1_000, 1_000, u64::from(i) * 3);
+        bench.arrive(ACK, 1 + (i + 1) * 1_000, &[], u64::from(i) * 3 + 1);
+        let held = bench.smoother.held.values().map(|packet| packet.len() + HELD_OVERHEAD).sum::<usize>();
+        assert_eq!(bench.smoother.held_bytes(), held);
+        bench.wait(u64::from(i) * 3 + 2);
+    }
+    assert!(bench.smoother.held_bytes() > 0);
+    bench.smoother.set_floor(Some(Duration::ZERO), at(151));
+    bench.wait(151);
+    assert_eq!(bench.smoother.held_bytes(), 0);
+}
+
+#[test]
+fn no_more_flows_are_followed_than_there_is_memory_for() {
+    let mut bench = Bench { smoother: Smoother::new(0), batch: PacketBatch::default() };
+    bench.smoother.set_floor(Some(FLOOR), at(0));
+    bench.send(SYN, 0, 0, 0);
+    bench.send(ACK, 1, 1_000, 10);
+    assert_eq!((bench.arrive(ACK, 1_001, &[], 20), bench.smoother.marks_bytes()), (1, 0));
 }

@@ -72,6 +72,11 @@ pub struct PathStatus {
     pub rtt_variation: Duration,
     /// Loss in the sending direction, 0 to 1.
     pub loss: f64,
+    /// Packets sent in all, whatever they carried.
+    pub packets_tx: u64,
+    /// Those of them that were taken for lost and arrived after all: what was repeated of them was repeated needlessly. What a dying
+    /// path gives up to the others does not count.
+    pub spurious: u64,
     /// Estimated capacity in the sending direction.
     pub capacity_tx: Bitrate,
     /// Highest rate received within the last ten seconds.
@@ -210,6 +215,8 @@ pub struct Counters {
     pub held_bytes: u64,
     /// Bytes that wait in the ingress queue at present.
     pub queued_bytes: u64,
+    /// Bytes that parities, and marks of what entered the bond, take at present.
+    pub parity_bytes: u64,
     /// Dropped packets by reason.
     pub drops: DropCounters,
 }

@@ -17,7 +17,9 @@ use bondwire_units::Timestamp;
 use std::collections::VecDeque;
 
 /// Segments in care that are known at a time; what is sent again of older ones is taken again.
-const MAX_KEPT: usize = 16_384;
+const MAX_KEPT: usize = 4_096;
+/// Room for so many is not given back.
+const IDLE_KEPT: usize = 64;
 
 /// A packet that waits.
 #[derive(Debug)]
@@ -142,9 +144,13 @@ impl FlowQueue {
         }
     }
 
-    fn forget_delivered(&mut self, store: &Store) {
+    /// Forgets what is in care no more. To be called now and then: a flow that has ended keeps no memory.
+    pub(crate) fn forget_delivered(&mut self, store: &Store) {
         while self.kept.front().is_some_and(|(_, id)| !store.has(*id)) {
             self.kept.pop_front();
+        }
+        if self.kept.is_empty() && self.kept.capacity() > IDLE_KEPT {
+            self.kept = VecDeque::new();
         }
     }
 

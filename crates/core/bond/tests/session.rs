@@ -85,6 +85,30 @@ fn what_a_lossy_path_loses_is_found_from_parities() {
     }
 }
 
+/// What parities take is counted, at both ends; where there is no memory for them, what is lost is sent again.
+#[test]
+fn parities_are_part_of_the_memory() {
+    for mib in [2_u64, 16] {
+        let mut net = Net::with_memory(1, mib);
+        net.run(Duration::from_secs(2));
+        net.links[0].lose = 50;
+        for i in 0..3_000 {
+            net.send_tcp(Side::Client, i);
+            net.run(Duration::from_millis(1));
+        }
+        let (sender, receiver) = (net.client_status().counters, net.server.status(net.now));
+        let receiver = receiver.sessions[0].counters;
+        println!("{mib} MiB: {} bytes at the sender, {receiver:?}", sender.parity_bytes);
+        assert!(sender.parity_bytes > 0 && sender.parity_bytes < 100_000);
+        let (solved, remembered) = (receiver.recovered > 0, receiver.parity_bytes > 16_000);
+        assert_eq!((solved, remembered), (mib == 16, mib == 16));
+        let all = receiver.kept_bytes + receiver.held_bytes + receiver.queued_bytes + receiver.parity_bytes;
+        assert!(all <= mib << 20, "{all} bytes");
+        net.run(Duration::from_secs(2));
+        assert_eq!(net.delivered(Side::Server), (0..3_000).collect::<Vec<_>>());
+    }
+}
+
 /// With all links dead the client seeks a new session, and goes on when they return.
 #[test]
 fn all_links_die_and_return() {

@@ -96,6 +96,13 @@ impl Encoder {
         Some(Parity { first, mask: closed.mask, key: closed.key, symbol: closed.symbol })
     }
 
+    /// Bytes of its symbols at present.
+    pub fn bytes(&self) -> usize {
+        let open =
+            self.open.iter().map(|accumulator| size_of::<Accumulator>() + accumulator.symbol.capacity());
+        open.chain(self.spare.iter().map(Vec::capacity)).sum()
+    }
+
     /// Takes the buffer of a parity that has been sent, to be used again.
     pub fn give_back(&mut self, mut symbol: Vec<u8>) {
         if self.spare.len() < self.open.len() {

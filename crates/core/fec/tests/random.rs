@@ -2,7 +2,9 @@
 
 mod common;
 
-use bondwire_fec::{Decoder, Encoder, MAX_EQUATIONS, MAX_RECOVERED, Parity, ParityRef};
+use bondwire_fec::{
+    Decoder, Encoder, MAX_EQUATIONS, MAX_PLAINTEXT, MAX_RECOVERED, Parity, ParityRef, REMEMBERED,
+};
 use bondwire_netem::Rng;
 use common::{assert_conserved, drain, plaintext};
 use proptest::prelude::*;
@@ -100,6 +102,31 @@ proptest! {
     }
 }
 
+/// The longest packets, of which some are lost, and none of those found is taken: no more than is promised, and all of it counted.
+#[test]
+fn the_longest_packets_take_no_more_than_the_most() {
+    let mut rng = Rng::new(1);
+    let (mut encoder, mut decoder) = (Encoder::new(6), Decoder::new());
+    assert_eq!(decoder.bytes(), 0);
+    for number in 0..5_000 {
+        // The length grows at first, so that buffers are used again for more.
+        let plaintext = vec![number as u8; MAX_PLAINTEXT.min(1_000 + number as usize)];
+        assert!(encoder.add(number, &plaintext));
+        if rng.unit() >= 0.04 {
+            decoder.handle_packet(number, &plaintext);
+        }
+        if encoder.covered() >= 20
+            && let Some(parity) = encoder.take_parity()
+        {
+            decoder.handle_parity(parity.view());
+            encoder.give_back(parity.symbol);
+        }
+        assert!(decoder.bytes() <= Decoder::MOST_BYTES, "{number}: {}", decoder.bytes());
+        assert!(encoder.bytes() <= 13 * 2 * MAX_PLAINTEXT, "{number}: {}", encoder.bytes());
+    }
+    assert!(decoder.bytes() > REMEMBERED * MAX_PLAINTEXT, "{}", decoder.bytes());
+}
+
 /// A step of a peer that is out of its mind. Numbers are drawn near each other, so that they meet.
 #[derive(Clone, Debug)]
 enum Step {
@@ -147,7 +174,7 @@ proptest! {
                 }
             }
             assert_conserved(&decoder);
-            prop_assert!(decoder.waiting() <= MAX_EQUATIONS);
+            prop_assert!(decoder.waiting() <= MAX_EQUATIONS && decoder.bytes() <= Decoder::MOST_BYTES);
             while poll && let Some((number, plaintext)) = decoder.poll_recovered() {
                 prop_assert!(decoder.knows(number));
                 prop_assert!(plaintext.len() <= 12_000);

@@ -12,6 +12,9 @@ pub enum BenchError {
     /// A generator has no result.
     #[error(transparent)]
     Traffic(#[from] TrafficError),
+    /// A QUIC transfer has no result; its words.
+    #[error("the QUIC transfer has no result: {0}")]
+    Quic(String),
     /// The environment: a file could not be written.
     #[error("cannot {what}: {source}")]
     File {

@@ -11,7 +11,7 @@ use bondwire_units::Timestamp;
 use rustix::process::Signal;
 
 use crate::fixture::{Bond, Options, Process, seconds};
-use crate::{BenchError, Settings};
+use crate::{BenchError, Quic, QuicOptions, Settings};
 
 /// How long links may take to carry data before a row goes on without them.
 const ACTIVE: Duration = seconds(10);
@@ -175,6 +175,18 @@ impl Stand {
     pub fn goodput(&self, way: &Way, direction: Direction) -> Result<f64, BenchError> {
         let length = self.settings.length;
         Ok(late_goodput(&self.transfer(way, direction, length)?, length))
+    }
+
+    /// The same of one QUIC connection.
+    ///
+    /// # Errors
+    /// If there was no connection, or it broke.
+    pub fn quic(&self, way: &Way, direction: Direction) -> Result<f64, BenchError> {
+        let limit = self.settings.length;
+        let options = QuicOptions { direction, limit, bytes: None, interface: way.interface.clone() };
+        let address = SocketAddr::new(self.lab().web_addr_v4().into(), 0);
+        let transfer = Quic::start(self.lab().client(), self.lab().web(), address, options)?;
+        Ok(late_goodput(&transfer.finish()?.timeline, limit))
     }
 
     /// Starts a UDP flow of 200 packets a second.

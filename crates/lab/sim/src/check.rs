@@ -155,7 +155,7 @@ fn check_memory(world: &mut World<Bonded>) -> Result<(), String> {
     let client = world.network.client_status(now).counters;
     let server = world.network.server_status(now).map(|status| status.counters).unwrap_or_default();
     for (end, counters) in [("client", client), ("server", server)] {
-        let held = counters.kept_bytes + counters.held_bytes + counters.queued_bytes;
+        let held = counters.kept_bytes + counters.held_bytes + counters.queued_bytes + counters.parity_bytes;
         if held > MEMORY.get() {
             return Err(format!("{now}: the {end} holds {held} bytes, more than it was given"));
         }

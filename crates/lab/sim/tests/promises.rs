@@ -181,3 +181,44 @@ fn the_same_seed_gives_the_same_run() {
     assert_eq!(run(1), run(1));
     assert_ne!(run(1), run(2));
 }
+
+/// At most 1 % of the packets that a transfer's sender sends after the first five seconds, over all paths, are sent again needlessly.
+fn little_is_sent_again_needlessly(scenario: &Scenario) {
+    for direction in Direction::BOTH {
+        let mut world = connected(scenario, Mode::Speed);
+        add_tcp(&mut world, direction);
+        let totals = |world: &mut World<Bonded>| {
+            let now = world.now();
+            let paths = match direction {
+                Direction::Up => world.network.client_status(now).paths,
+                Direction::Down => world.network.server_status(now).expect("a session").paths,
+            };
+            paths.iter().fold((0, 0), |sum, path| (sum.0 + path.packets_tx, sum.1 + path.spurious))
+        };
+        world.run_until(Timestamp::from_millis(5_000));
+        let before = totals(&mut world);
+        world.run_until(Timestamp::from_millis(10_000));
+        let after = totals(&mut world);
+        assert_unharmed(&world);
+        println!("{} {direction:?}: {before:?} packets and needless ones, then {after:?}", scenario.name);
+        let (sent, spurious) = (after.0 - before.0, after.1 - before.1);
+        assert!(sent > 2_000 && spurious * 100 <= sent, "{direction:?}: {spurious} of {sent}");
+    }
+}
+
+#[test]
+fn little_is_sent_again_needlessly_on_road() {
+    little_is_sent_again_needlessly(&profile("road"));
+}
+
+#[test]
+fn little_is_sent_again_needlessly_on_event() {
+    little_is_sent_again_needlessly(&profile("event"));
+}
+
+#[test]
+fn little_is_sent_again_needlessly_beside_a_link_that_reorders() {
+    let mut scenario = profile("home");
+    scenario.links[0].reorder = 0.03;
+    little_is_sent_again_needlessly(&scenario);
+}

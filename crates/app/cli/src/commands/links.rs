@@ -155,6 +155,7 @@ mod tests {
                 rtt_ms: None,
                 jitter_ms: None,
                 loss: 0.0,
+                spurious: 0.0,
                 tx_bps: 1_000_000,
                 rx_bps: 38_500_000,
                 capacity_up_bps: 0,

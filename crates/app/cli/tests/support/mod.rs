@@ -4,6 +4,7 @@
 pub(crate) use bondwire_bench::fixture::{
     Bond, Ended, MEGABYTE, Options, PORT, Process, Side, Snapshot, assert_whole, ms, seconds, until,
 };
+pub(crate) use bondwire_bench::{Quic, QuicOptions};
 
 /// Runs a test inside the lab's wrapper, one at a time. `name` is the test's full path.
 pub(crate) fn in_lab(name: &str, body: impl FnOnce()) {

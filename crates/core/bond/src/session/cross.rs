@@ -103,6 +103,11 @@ impl CrossGuard {
         [self.since.map(|since| since + LATEST), overdue].into_iter().flatten().min()
     }
 
+    /// Bytes that it takes at present.
+    pub(super) fn bytes(&self) -> usize {
+        self.encoder.bytes() + self.deferred.capacity() * size_of::<(Timestamp, Content)>()
+    }
+
     /// Whether it is of no use any more.
     pub(super) fn is_unused(&self, now: Timestamp) -> bool {
         self.deferred.is_empty() && now.since(self.last_sent) > UNUSED

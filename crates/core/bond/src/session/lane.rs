@@ -244,6 +244,8 @@ impl Lane {
             rtt: rtt.is_measured().then(|| rtt.smoothed()),
             rtt_variation: self.path.rtt().variation(),
             loss: self.path.loss(),
+            packets_tx: self.path.next_number(),
+            spurious: self.path.lost_and_spurious().1,
             capacity_tx: self.path.delivery_rate(),
             capacity_rx: self.rx.peak(now),
             tx: self.tx.rate(now),

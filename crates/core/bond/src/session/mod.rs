@@ -4,11 +4,10 @@
 //! [`receive`] takes them apart, [`upkeep`] does what time demands. Queues, repair and order are modules of the crate. This type routes between
 //! them and owns no algorithm.
 //!
-//! Bounds: at most [`MAX_PATHS`] paths; the memory given at construction: a quarter for the ingress queue, a quarter for the store of sent
-//! packets, half for packets held for order.
-//! Beside that, and only where it is needed: for parities at most 1.2 MB for each of four lossy paths at the receiver, and two dozen packets for each
-//! at the sender; for held acknowledgements 1 MB of marks and 0.2 MB of packets; for real-time flows half a megabyte.
+//! Bounds: at most [`MAX_PATHS`] paths; the memory given at construction, which [`budget`] divides between queues, order, parities and marks.
+//! Beside that, and only where it is needed: for real-time flows half a megabyte.
 
+mod budget;
 mod content;
 mod cross;
 mod lane;
@@ -33,6 +32,7 @@ use bondwire_crypto::SessionKeys;
 use bondwire_packet::{PacketBatch, PacketInfo};
 use bondwire_units::{ByteCount, LinkId, PathId, SessionId, Timestamp};
 use bondwire_wire::{CloseCode, Mode};
+use budget::Budget;
 use content::{Content, Control};
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -90,6 +90,7 @@ pub(crate) struct Session {
     mode: Mode,
     mode_sequence: u64,
     max_redundant: usize,
+    budget: Budget,
     lanes: Vec<Lane>,
     next_path: u16,
     /// Paths that were closed: their ids are not used again.
@@ -133,7 +134,7 @@ pub(crate) struct Session {
 impl Session {
     /// A session under new keys, without paths.
     pub(crate) fn new(setup: SessionSetup, now: Timestamp) -> Self {
-        let share = (setup.memory.get() / 4) as usize;
+        let budget = Budget::new(setup.memory);
         let mut streams = Streams::new();
         streams.set_rules(setup.rules);
         Self {
@@ -145,18 +146,19 @@ impl Session {
             mode: setup.mode,
             mode_sequence: 0,
             max_redundant: setup.max_redundant.max(1),
+            budget,
             lanes: Vec::new(),
             next_path: 0,
             closed_paths: BTreeSet::new(),
-            ingress: Ingress::new(share),
+            ingress: Ingress::new(budget.ingress()),
             streams,
             arrivals: Arrivals::default(),
             preference: Preference::default(),
             real_time: false,
-            store: Store::new(share),
-            order: Order::new(share * 2),
+            store: Store::new(budget.store()),
+            order: Order::new(budget.order(0)),
             reassembly: Reassembly::default(),
-            smoother: Smoother::default(),
+            smoother: Smoother::new(budget.marked_flows()),
             pool: Pool::new(1_024),
             repairs: VecDeque::new(),
             urgent_repairs: VecDeque::new(),
@@ -323,6 +325,7 @@ impl Session {
             kept_bytes: self.store.bytes() as u64,
             held_bytes: (self.order.held_bytes() + self.smoother.held_bytes()) as u64,
             queued_bytes: self.ingress.bytes() as u64,
+            parity_bytes: self.bytes_beside() as u64,
             ..self.counters
         }
     }

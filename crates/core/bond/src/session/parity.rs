@@ -8,7 +8,8 @@
 //! [`Guard`] is the sender's end of one path, [`Solver`] the receiver's. A packet that is lost is sent again only if the first parity
 //! behind it has not brought it back.
 //!
-//! Bounds: [`MAX_DEFERRED`] contents wait for their parity; a solver keeps what its decoder keeps, and [`MAX_REPORTS`] numbers to report.
+//! Bounds: [`MAX_DEFERRED`] contents wait for their parity; a solver keeps what its decoder keeps, and [`MAX_REPORTS`] numbers to report. All of it is
+//! counted, and comes out of the session's memory (`budget`).
 
 use super::content::{Content, Cover, Item};
 use super::cross::{CrossGuard, LEAST_LOSS as LEAST_FLOW_LOSS};
@@ -46,8 +47,8 @@ const REMEMBERED: usize = 16;
 const MAX_DEFERRED: usize = 256;
 /// Recovered numbers that wait to be reported.
 const MAX_REPORTS: usize = 64;
-/// Paths of a session whose packets are remembered at a time.
-const MAX_SOLVERS: usize = 4;
+/// Paths of a session whose packets are remembered at a time, if its memory suffices.
+pub(super) const MAX_SOLVERS: usize = 4;
 /// A solver that heard of no parity for so long is given up.
 const UNUSED: Duration = Duration::from_secs(10);
 
@@ -121,6 +122,12 @@ impl Guard {
     pub(super) fn tail_due(&self) -> Option<Timestamp> {
         let after_last = self.sent.back().map_or(Timestamp::ZERO, |(_, at)| *at + THIN);
         self.since.filter(|_| self.is_active()).map(|since| (since + TAIL).max(after_last))
+    }
+
+    /// Bytes that it takes at present.
+    pub(super) fn bytes(&self) -> usize {
+        let deferred = self.deferred.capacity() * size_of::<(Timestamp, u64, Content)>();
+        self.encoder.as_ref().map_or(0, |encoder| encoder.bytes()) + deferred
     }
 
     fn take(&mut self, now: Timestamp) -> Option<Parity> {
@@ -213,6 +220,12 @@ impl Solver {
     /// Whether it is of no use any more.
     pub(super) fn is_unused(&self, now: Timestamp) -> bool {
         now.since(self.last_parity) > UNUSED
+    }
+
+    /// Bytes that it takes at present.
+    pub(super) fn bytes(&self) -> usize {
+        let half = self.half.as_ref().map_or(0, |half| half.mask.capacity() + half.symbol.capacity());
+        self.decoder.bytes() + half
     }
 
     /// Whether recovered packets wait to be reported.
@@ -358,7 +371,7 @@ impl Session {
     pub(super) fn handle_parity(&mut self, parity: &ParityFrame<'_>, now: Timestamp) {
         let solvers = self.lanes.iter().filter(|lane| lane.solver.is_some()).count();
         let Some(lane) = self.lanes.iter_mut().find(|lane| lane.id == parity.path) else { return };
-        if lane.solver.is_none() && (solvers >= MAX_SOLVERS || lane.challenge.is_some()) {
+        if lane.solver.is_none() && (solvers >= self.budget.solvers() || lane.challenge.is_some()) {
             return;
         }
         let first = expand_packet_number(parity.first, lane.expected);

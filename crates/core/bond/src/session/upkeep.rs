@@ -155,12 +155,14 @@ impl Session {
         }
         self.ingress.set_params(self.codel_params(now));
         self.ingress.hurry(now < self.patient_until);
+        self.ingress.forget_delivered(&self.store);
         self.smoother.set_floor(self.rtt_floor(), now);
         self.upkeep_streams(now);
         let traffic = if now.since(self.last_data) < TRAFFIC { Traffic::Bulk } else { Traffic::Idle };
         let pto = self.lanes.iter().map(|lane| lane.path.rtt().pto()).max().unwrap_or_default();
         self.keys.set_old_key_life((pto * 3).clamp(Duration::from_secs(1), Duration::from_secs(10)));
         self.watch_priorities(now);
+        self.share_memory();
         for index in 0..self.lanes.len() {
             let traffic = if self.lanes[index].tier == Tier::Standby { Traffic::Idle } else { traffic };
             let traffic = if self.carries_real_time(index) { Traffic::Realtime } else { traffic };

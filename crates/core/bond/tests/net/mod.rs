@@ -95,7 +95,7 @@ fn client(seed: u8, last_timestamp: u64, server: PublicKey, now: Timestamp) -> C
     Client::new(config, UNIX * 1_000_000, now)
 }
 
-fn server(seed: u8, record: ClientRecord, now: Timestamp) -> Server {
+fn server(seed: u8, record: ClientRecord, mib: u64, now: Timestamp) -> Server {
     let config = ServerConfig {
         identity: secret(1),
         v4: Some((Ipv4Addr::new(10, 99, 0, 1), 24)),
@@ -103,7 +103,7 @@ fn server(seed: u8, record: ClientRecord, now: Timestamp) -> Server {
         mtu: 1_440,
         ciphers: vec![Cipher::Aes256Gcm, Cipher::ChaCha20Poly1305],
         max_sessions: 100,
-        memory_per_session: ByteCount::new(16 << 20),
+        memory_per_session: ByteCount::new(mib << 20),
         max_redundant: 5,
         client_to_client: false,
         software: "test".to_owned(),
@@ -118,6 +118,13 @@ fn server(seed: u8, record: ClientRecord, now: Timestamp) -> Server {
 impl Net {
     pub fn new(links: usize) -> Self {
         Self::with_record(links, |_| {})
+    }
+
+    /// With so much memory for each of the server's sessions, in MiB.
+    pub fn with_memory(links: usize, mib: u64) -> Self {
+        let mut net = Self::new(links);
+        net.server = server(4, net.record.clone(), mib, net.now);
+        net
     }
 
     pub fn with_record(links: usize, change: fn(&mut ClientRecord)) -> Self {
@@ -137,7 +144,7 @@ impl Net {
         let mut net = Self {
             now,
             client: client(3, 0, secret(1).public(), now),
-            server: server(4, record.clone(), now),
+            server: server(4, record.clone(), 16, now),
             links: (0..links)
                 .map(|i| Link {
                     up: true,
@@ -174,7 +181,7 @@ impl Net {
     pub fn restart_server(&mut self) {
         let key = self.client_key();
         let record = ClientRecord { public_key: Some(key), ..self.record.clone() };
-        self.server = server(44, record, self.now);
+        self.server = server(44, record, 16, self.now);
     }
 
     fn client_key(&self) -> PublicKey {

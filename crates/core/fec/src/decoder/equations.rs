@@ -36,6 +36,12 @@ impl Equations {
         self.rows.len()
     }
 
+    /// Bytes of all rows at present.
+    pub(super) fn bytes(&self) -> usize {
+        let rows = self.rows.iter().chain(&self.spare);
+        rows.map(|row| size_of::<Row>() + COLUMNS + row.symbol.capacity()).sum()
+    }
+
     /// A row without unknowns and with an empty symbol.
     pub(super) fn blank(&mut self) -> Row {
         self.spare.pop().unwrap_or_else(|| Row {

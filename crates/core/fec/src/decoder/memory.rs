@@ -7,6 +7,8 @@ use super::REMEMBERED;
 pub(super) struct Memory {
     /// Empty until the first packet, then [`REMEMBERED`] of them.
     slots: Vec<Slot>,
+    /// Of all buffers.
+    bytes: usize,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -24,7 +26,15 @@ impl Memory {
         let slot = &mut self.slots[index(number)];
         slot.number = Some(number);
         slot.plaintext.clear();
+        let before = slot.plaintext.capacity();
+        slot.plaintext.reserve_exact(plaintext.len());
+        self.bytes += slot.plaintext.capacity() - before;
         slot.plaintext.extend_from_slice(plaintext);
+    }
+
+    /// Bytes that it takes at present.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes + self.slots.capacity() * size_of::<Slot>()
     }
 
     /// The plaintext of packet `number`, where it is remembered.

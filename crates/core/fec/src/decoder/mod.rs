@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use self::equations::{COLUMNS, Equations};
 use self::memory::Memory;
 use crate::coefficient::coefficient;
-use crate::parity::{LENGTH_LEN, MAX_PLAINTEXT, MAX_SPAN, ParityRef, add_packet, plaintext};
+use crate::parity::{LENGTH_LEN, MAX_PLAINTEXT, MAX_SPAN, MAX_SYMBOL, ParityRef, add_packet, plaintext};
 
 /// Packet numbers that are remembered, the newest included. Parities may cover as many numbers ahead of it.
 pub const REMEMBERED: usize = 2 * MAX_SPAN;
@@ -29,9 +29,9 @@ pub const MAX_RECOVERED: usize = 64;
 /// Recovers lost packets of one path from its parities.
 ///
 /// # Bounds
-/// A new decoder owns no memory. At most, it remembers [`REMEMBERED`] plaintexts (0.7 MB at 1400 bytes each), keeps 33
-/// rows of 1 KiB and a symbol each, and twice [`MAX_RECOVERED`] plaintexts on their way out: 1 MB in all at 1400 bytes
-/// per packet, and some 7 MB for a peer that sends the longest packets. A packet costs one copy, and one
+/// A new decoder owns no memory. At most, it remembers [`REMEMBERED`] plaintexts (0.7 MB at 1400 bytes each), keeps twice 33
+/// rows of 1 KiB and a symbol each, and twice [`MAX_RECOVERED`] plaintexts on their way out: 1.2 MB in all at 1400 bytes
+/// per packet, and [`Self::MOST_BYTES`] for a peer that sends the longest packets. A packet costs one copy, and one
 /// multiplication per equation that misses it; a parity that misses something costs one per packet that it covers, and
 /// one or two per equation.
 #[derive(Debug, Default)]
@@ -76,6 +76,10 @@ pub struct DecoderStats {
 }
 
 impl Decoder {
+    /// The most that it takes: [`REMEMBERED`] of the longest plaintexts, and as much again at most for rows and what was recovered,
+    /// whose buffers may have grown to twice what they hold.
+    pub const MOST_BYTES: usize = 2 * REMEMBERED * MAX_SYMBOL;
+
     /// A decoder that has seen nothing, and owns no memory yet.
     pub fn new() -> Self {
         Self::default()
@@ -136,6 +140,13 @@ impl Decoder {
     /// Parities that wait for packets or for more parities.
     pub fn waiting(&self) -> usize {
         self.equations.len()
+    }
+
+    /// Bytes that it takes at present. Looks at each row and each recovered packet.
+    pub fn bytes(&self) -> usize {
+        let recovered = self.recovered.iter().map(|(_, plaintext)| plaintext.capacity());
+        let spare = self.spare.iter().map(Vec::capacity);
+        self.memory.bytes() + self.equations.bytes() + recovered.chain(spare).sum::<usize>()
     }
 
     /// What became of the parities.

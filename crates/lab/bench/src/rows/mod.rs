@@ -7,6 +7,7 @@ mod aggregation;
 mod changes;
 mod delay;
 mod failover;
+mod quic;
 mod ramp;
 mod redundant;
 mod restore;
@@ -31,6 +32,7 @@ pub struct Row {
 /// All rows, in the order of the targets.
 pub const ROWS: &[Row] = &[
     Row { name: "aggregation", is_for: any, run: aggregation::run },
+    Row { name: "quic", is_for: any, run: quic::run },
     Row { name: "delay", is_for: any, run: delay::run },
     Row { name: "failover", is_for: several, run: failover::run },
     Row { name: "restore", is_for: several, run: restore::run },

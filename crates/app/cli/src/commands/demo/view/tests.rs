@@ -13,6 +13,7 @@ fn status(state: &str, mbps: f64) -> LinkStatus {
         rtt_ms: Some(31.4),
         jitter_ms: None,
         loss: 0.003,
+        spurious: 0.0,
         tx_bps: 0,
         rx_bps: Bitrate::from_mbps(mbps).as_bps(),
         capacity_up_bps: 0,
