@@ -20,6 +20,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("cc", "gcc"),
     ("curl", "curl"),
     ("wget", "wget"),
+    ("aria2c", "aria2"),
 ];
 
 /// What one test more needs, too large to be installed unasked; without it that test is passed over.
@@ -39,6 +40,9 @@ pub(crate) fn run() -> Result<()> {
 }
 
 fn programs() -> Result<()> {
+    if !is_root() {
+        eprintln!("without root the kernel takes no programs: tests of `balance` pass over what only those can do");
+    }
     for (program, package) in OPTIONAL.iter().filter(|(program, _)| !is_installed(program)) {
         eprintln!(
             "without {program} one test is passed over: apt-get install -y --no-install-recommends {package}"

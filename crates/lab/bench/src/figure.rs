@@ -20,6 +20,16 @@ pub enum Unit {
     Percent,
     /// Packets.
     Packets,
+    /// Billions of bits per second.
+    Gbps,
+    /// Billions of bytes.
+    Gigabytes,
+    /// Millions of bytes.
+    Megabytes,
+    /// So many a second.
+    PerSecond,
+    /// Milliseconds, where a few thousandths matter.
+    FineMs,
 }
 
 /// What a figure has to be.
@@ -82,6 +92,11 @@ impl Unit {
             Self::Seconds => format!("{value:.2} s"),
             Self::Percent => format!("{value:.2} %"),
             Self::Packets => format!("{value:.0}"),
+            Self::Gbps => format!("{value:.2} Gbit/s"),
+            Self::Gigabytes => format!("{value:.2} GB"),
+            Self::Megabytes => format!("{value:.1} MB"),
+            Self::PerSecond => format!("{value:.0}/s"),
+            Self::FineMs => format!("{value:.3} ms"),
         }
     }
 }

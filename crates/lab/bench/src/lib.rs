@@ -13,6 +13,7 @@
 //! **Bounds.** One stand at a time; a timeline takes 800 bytes per second, a probe 32 bytes per packet.
 #![forbid(unsafe_code)]
 
+pub mod balance;
 mod error;
 mod figure;
 pub mod fixture;

@@ -25,6 +25,8 @@ pub struct Conditions {
     pub dropped: u64,
     /// The share of the processors' time that nobody used, 0 to 1.
     pub cpu_idle: f64,
+    /// Whether the processors were filled on purpose, so that little idle time says nothing.
+    pub is_full: bool,
 }
 
 impl Machine {
@@ -50,7 +52,7 @@ impl Conditions {
     /// Whether the machine was too busy for the figures to mean much: the emulator more than a millisecond late, packets
     /// lost, or hardly any time to spare.
     pub fn is_overloaded(&self) -> bool {
-        self.late_us_p99 > 1000 || self.dropped > 0 || self.cpu_idle < 0.05
+        self.late_us_p99 > 1000 || self.dropped > 0 || (self.cpu_idle < 0.05 && !self.is_full)
     }
 
     /// The worse of two in everything; drops add up.
@@ -60,6 +62,7 @@ impl Conditions {
             late_us_p99: self.late_us_p99.max(other.late_us_p99),
             dropped: self.dropped + other.dropped,
             cpu_idle: self.cpu_idle.min(other.cpu_idle),
+            is_full: self.is_full || other.is_full,
         }
     }
 }
@@ -99,6 +102,7 @@ pub(crate) fn conditions(report: &EmulatorReport, dropped_before: u64, before: C
         late_us_p99: report.lateness_us.p99,
         dropped: report.overload_drops().saturating_sub(dropped_before),
         cpu_idle: CpuTime::now().idle_since(before),
+        is_full: false,
     }
 }
 
@@ -116,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_machine_that_is_late_drops_or_has_no_time_is_overloaded() {
-        let good = Conditions { late_us_p99: 200, dropped: 0, cpu_idle: 0.4 };
+        let good = Conditions { late_us_p99: 200, dropped: 0, cpu_idle: 0.4, is_full: false };
         assert!(!good.is_overloaded());
         for bad in [
             Conditions { late_us_p99: 1001, ..good },

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bondwire_bench::fixture::Options;
 use bondwire_bench::rows::{self, ROWS};
-use bondwire_bench::{Peer, Plan, Settings};
+use bondwire_bench::{Peer, Plan, Report, Settings, balance};
 use bondwire_netns::traffic::Direction;
 use clap::{Parser, ValueEnum};
 use nix::sys::signal::{Signal, kill};
@@ -18,14 +18,16 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tempfile::TempDir;
 
-/// Measures bondwire on emulated links, beside single links and rivals, and prints a Markdown table.
+/// Measures bondwire on emulated links, beside single links and rivals, and prints a Markdown table. `balance` in the place of
+/// profiles measures the load balancer, over unshaped links.
 #[derive(Debug, Parser)]
 #[command(name = "bondwire-bench", bin_name = "cargo xtask bench")]
 struct Args {
-    /// Profiles, or scenario files [default: the seven public profiles]
+    /// Profiles, or scenario files; or `balance` alone [default: the seven public profiles]
     #[arg(value_name = "PROFILE")]
     profiles: Vec<String>,
-    /// Measure this rival too: mptcp, wireguard-go, mqvpn, glorytun, mlvpn; may be repeated
+    /// Measure this rival too: mptcp, wireguard-go, mqvpn, glorytun, mlvpn; for `balance` microsocks, go-dispatch-proxy; may be
+    /// repeated
     #[arg(long, value_name = "PEER", num_args = 1.., value_delimiter = ',')]
     against: Vec<String>,
     /// Only these rows, on every profile; may be repeated [default: all, where the targets name the profile]
@@ -60,13 +62,14 @@ enum Way {
 fn main() -> ExitCode {
     let args = Args::parse();
     let json = args.json.clone();
-    let result = plan(args).and_then(|(mut plan, notes, folder)| {
+    let result = job(args).and_then(|(mut plan, measure)| {
         bondwire_netns::enter().map_err(|error| error.to_string())?;
         check_congestion(&plan.settings.congestion)?;
-        let folder = folder()?;
+        let folder = tempfile::Builder::new().prefix("bondwire-bench-").tempdir();
+        let folder = folder.map_err(|error| format!("cannot make a folder for temporary files: {error}"))?;
         plan.settings.folder = folder.path().to_owned();
         end_on_signals(&folder)?;
-        let report = bondwire_bench::run(&plan, notes);
+        let report = measure(&plan);
         print!("{}", report.markdown());
         match json {
             None => Ok(()),
@@ -83,10 +86,50 @@ fn main() -> ExitCode {
     }
 }
 
-type Folder = fn() -> Result<TempDir, String>;
+/// Everything that is left to do once the lab is entered.
+type Measure = Box<dyn FnOnce(&Plan) -> Report>;
 
 /// What was asked for, as far as it can be known outside of the lab.
-fn plan(args: Args) -> Result<(Plan, Vec<String>, Folder), String> {
+fn job(args: Args) -> Result<(Plan, Measure), String> {
+    if args.profiles.iter().any(|name| name == balance::PROFILE) {
+        return balancer(args);
+    }
+    let (plan, notes) = plan(args)?;
+    Ok((plan, Box::new(|plan| bondwire_bench::run(plan, notes))))
+}
+
+/// The load balancer's rows.
+fn balancer(args: Args) -> Result<(Plan, Measure), String> {
+    if args.profiles.len() > 1 {
+        return Err(format!("`{}` stands alone, without profiles", balance::PROFILE));
+    }
+    let known = || balance::ROWS.iter().map(|row| row.name).collect::<Vec<_>>().join(", ");
+    let row = |name: &String| {
+        balance::find(name).ok_or(format!("`balance` has no row `{name}`; choose among {}", known()))
+    };
+    let mut rows = args.rows.iter().map(row).collect::<Result<Vec<_>, _>>()?;
+    if rows.is_empty() {
+        rows = balance::ROWS.iter().collect();
+    }
+    let (mut rivals, mut notes) = (Vec::new(), Vec::new());
+    for name in &args.against {
+        if !balance::Rival::NAMES.contains(&name.as_str()) {
+            let known = balance::Rival::NAMES.join(", ");
+            return Err(format!("`balance` has no peer `{name}`; choose among {known}"));
+        }
+        match balance::Rival::find(name) {
+            Ok(rival) => rivals.push(rival),
+            Err(why) => notes.push(why),
+        }
+    }
+    let plan = plan(Args { profiles: Vec::new(), rows: Vec::new(), against: Vec::new(), ..args })?.0;
+    let settings = Settings { length: balance::LENGTH, ..plan.settings };
+    let plan = Plan { scenarios: Vec::new(), rows: Vec::new(), settings, ..plan };
+    Ok((plan, Box::new(move |plan| balance::run(plan, &rows, &rivals, notes))))
+}
+
+/// Rows on profiles.
+fn plan(args: Args) -> Result<(Plan, Vec<String>), String> {
     let known = || ROWS.iter().map(|row| row.name).collect::<Vec<_>>().join(", ");
     let row =
         |name: &String| rows::find(name).ok_or(format!("there is no row `{name}`; choose among {}", known()));
@@ -117,11 +160,7 @@ fn plan(args: Args) -> Result<(Plan, Vec<String>, Folder), String> {
         runs: args.runs as usize,
         settings,
     };
-    let folder = || {
-        let folder = tempfile::Builder::new().prefix("bondwire-bench-").tempdir();
-        folder.map_err(|error| format!("cannot make a folder for temporary files: {error}"))
-    };
-    Ok((plan, notes, folder))
+    Ok((plan, notes))
 }
 
 /// The rivals that are here, and notes for the report: their versions, and why others are left out.

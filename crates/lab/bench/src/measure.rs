@@ -89,7 +89,7 @@ pub(crate) fn words(panic: &(dyn std::any::Any + Send)) -> String {
     text.unwrap_or("a panic without words").lines().next().unwrap_or_default().to_owned()
 }
 
-fn tell(measurement: &Measurement) {
+pub(crate) fn tell(measurement: &Measurement) {
     for Figure { name, value, unit, target } in &measurement.figures {
         let value = value.map_or("n/a".to_owned(), |value| unit.show(value));
         let target =
@@ -99,6 +99,6 @@ fn tell(measurement: &Measurement) {
     if let Some(failure) = &measurement.failure {
         eprintln!("  failed: {failure}");
     }
-    let Conditions { late_us_p99, dropped, cpu_idle } = measurement.conditions;
+    let Conditions { late_us_p99, dropped, cpu_idle, .. } = measurement.conditions;
     eprintln!("  emulator p99 {late_us_p99} us late, {dropped} dropped, CPU {:.0} % idle", cpu_idle * 100.0);
 }

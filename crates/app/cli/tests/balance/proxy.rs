@@ -56,6 +56,31 @@ fn a_site_keeps_its_link() {
 }
 
 #[test]
+fn a_site_whose_link_dies_moves_once() {
+    in_lab("proxy::a_site_whose_link_dies_moves_once", || {
+        let mut world = World::twin();
+        world.balance(&["--proxy", PROXY]);
+        let url = world.url(STICKY, 100);
+        let get = || assert_eq!(world.curl(&["--proxy", SOCKS, &url]), 100);
+        get();
+        let (dead, other) = if world.shares()[0] == 1 { ("line0", "line1") } else { ("line1", "line0") };
+        let steadiness = Steadiness::watch();
+        world.web.forget();
+        world.lab.silence(dead).expect("a link");
+        for _ in 0..6 {
+            let (ended, took) = world.time_curl(&steadiness, &["--proxy", SOCKS, &url]);
+            ended.assert_done();
+            took.assert_within(ms(1_200), "a connect to a site whose link is dead");
+        }
+        world.wait_state(dead, &["down"], seconds(6));
+        world.lab.restore(dead).expect("a link");
+        world.wait_state(dead, &["active"], seconds(8));
+        (0..4).for_each(|_| get());
+        assert_eq!(world.web.count(world.address(other)), 10, "it stays where it went");
+    });
+}
+
+#[test]
 fn rules_and_a_password_are_kept_to() {
     in_lab("proxy::rules_and_a_password_are_kept_to", || {
         let mut world = World::twin();
@@ -115,14 +140,10 @@ fn a_silent_link_is_not_seen_by_applications() {
         let died = Instant::now();
         // Each is answered by the other link, before anybody knows that the first one is dead and after.
         while died.elapsed() < seconds(4) {
-            let start = Instant::now();
-            assert_eq!(world.curl(&["--proxy", SOCKS, &url]), 1000);
-            let took = start.elapsed();
-            assert!(
-                took < ms(1_200) || !steadiness.is_steady(),
-                "{:?} after the death: {took:?}",
-                died.elapsed()
-            );
+            let what = format!("a connect {:?} after the death", died.elapsed());
+            let (ended, took) = world.time_curl(&steadiness, &["--proxy", SOCKS, &url]);
+            ended.assert_done();
+            took.assert_within(ms(1_200), &what);
         }
         world.wait_state("line0", &["down"], seconds(3));
         world.web.forget();
@@ -131,12 +152,58 @@ fn a_silent_link_is_not_seen_by_applications() {
         }
         assert_eq!(world.shares(), [0, 4]);
         world.lab.restore("line0").expect("a link");
-        let back = Instant::now();
-        until("the link has its share again", seconds(8), || {
-            world.curl(&["--proxy", SOCKS, &url]);
-            world.shares()[0] > 0
+        world.wait_share(&steadiness, "line0", || assert_eq!(world.curl(&["--proxy", SOCKS, &url]), 1000));
+    });
+}
+
+#[test]
+fn names_are_asked_of_a_links_own_resolver_and_none_over_a_link_that_is_never() {
+    in_lab("proxy::names_are_asked_of_a_links_own_resolver_and_none_over_a_link_that_is_never", || {
+        let mut world = World::twin();
+        let links = ["line0", "line1"];
+        let gateways = links.map(|link| {
+            let gateway = world.lab.link(link).expect("a link").gateway_v4.expect("an address");
+            format!("\"{gateway}\"")
         });
-        println!("its share came back after {:?}", back.elapsed());
+        world.configure(&format!("resolvers = [{}]", gateways.join(", ")));
+        let web = world.lab.web_addr_v4();
+        let asked = links.map(|link| crate::web::resolver(world.lab.provider(link).expect("a link"), web));
+        world.balance(&["--proxy", PROXY]);
+        let get = |name: &str| {
+            let url = format!("http://{name}:{HTTP}/bytes/1000");
+            world.start_curl(&["--proxy", SOCKS, &url]).wait_end(seconds(40))
+        };
+        for at in 0..8 {
+            let name = format!("host{at}.example.org");
+            world.web.forget();
+            get(&name).assert_done();
+            let shares = world.shares();
+            for (link, share) in shares.iter().enumerate() {
+                assert_eq!(*share > 0, asked[link].count(&name) > 0, "{name} {link}: {shares:?} {asked:?}");
+            }
+        }
+        assert!(asked.iter().all(|asked| asked.below(".example.org") >= 2), "{asked:?}");
+
+        world.side.call(&["links", "set", "line1", "priority", "never"]).assert_done();
+        world.wait_state("line1", &["down", "standby"], seconds(3));
+        for at in 0..4 {
+            get(&format!("host{at}.example.net")).assert_done();
+        }
+        world.lab.silence("line0").expect("a link");
+        let late = format!("http://late.example.net:{HTTP}/bytes/1000");
+        let ended = world.start_curl(&["--proxy", SOCKS, "--max-time", "5", &late]).wait_end(seconds(40));
+        assert_ne!(ended.code, Some(0), "no link is left that may be used");
+        assert!(asked[0].below(".example.net") >= 4, "{asked:?}");
+        assert_eq!(asked[1].below(".example.net"), 0, "a link that is never used: {asked:?}");
+    });
+}
+
+#[test]
+fn a_client_with_several_connections_uses_both_links() {
+    in_lab("proxy::a_client_with_several_connections_uses_both_links", || {
+        let mut world = World::twin();
+        world.balance(&["--proxy", PROXY]);
+        world.aria2(&[&format!("--all-proxy={WEB_PROXY}")]);
     });
 }
 
@@ -155,15 +222,17 @@ fn transfers_of_a_dead_link_end_at_once() {
         let ours: Vec<_> = ours.filter(|socket| socket.way == "proxy" && socket.link.is_some()).collect();
         assert_eq!(ours.len(), 4, "{:?}", listed.sockets);
         assert!(ours.iter().all(|socket| socket.rtt_ms.is_some()), "{ours:?}");
-        world.lab.silence("line1").expect("a link");
-        let died = Instant::now();
         let on_dead = world.shares()[1];
-        let ended = |transfers: &mut Vec<Process>| {
-            transfers.iter_mut().map(Process::is_running).filter(|runs| !runs).count()
-        };
-        until("those of the dead link have ended", seconds(5), || ended(&mut transfers) >= on_dead);
-        println!("{on_dead} transfers ended {:?} after their link's death", died.elapsed());
-        assert_eq!(ended(&mut transfers), on_dead, "the others go on");
+        assert!((1..=3).contains(&on_dead), "both links carry some: {:?}", world.shares());
+        let mut ended = || transfers.iter_mut().map(Process::is_running).filter(|runs| !runs).count();
+        assert_eq!(ended(), 0);
+        let steadiness = Steadiness::watch();
+        world.lab.silence("line1").expect("a link");
+        let (took, timed) = steadiness
+            .time(|| until("those of the dead link have ended", seconds(20), || ended() >= on_dead));
+        println!("{on_dead} transfers ended {took:?} after their link's death");
+        timed.assert_within(ms(1_200), "the end of a dead link's transfers");
+        assert_eq!(ended(), on_dead, "the others go on");
     });
 }
 

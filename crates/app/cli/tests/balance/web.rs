@@ -1,5 +1,5 @@
-//! The web host as these tests need it: it answers `GET /bytes/N` with N bytes, `GET /page/N` with a page of N pictures, and remembers from
-//! which address each connection came.
+//! The web host as these tests need it: it answers `GET /bytes/N` with N bytes, or the part of them that was asked for, `GET /page/N` with a
+//! page of N pictures, and remembers from which address each request came.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -51,15 +51,18 @@ impl Web {
             if reader.read_line(&mut first)? == 0 {
                 return Ok(());
             }
-            let mut range = 0;
+            let mut range = None;
             loop {
                 let mut line = String::new();
                 if reader.read_line(&mut line)? <= 2 {
                     break;
                 }
                 let lower = line.to_ascii_lowercase();
-                if let Some(start) = lower.strip_prefix("range: bytes=") {
-                    range = start.split('-').next().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+                if let Some((from, to)) =
+                    lower.strip_prefix("range: bytes=").and_then(|text| text.split_once('-'))
+                {
+                    let from = from.trim().parse().unwrap_or(0);
+                    range = Some((from, to.trim().parse().unwrap_or(u64::MAX)));
                 }
             }
             let path = first.split(' ').nth(1).unwrap_or("/").to_owned();
@@ -85,7 +88,15 @@ impl Web {
     }
 }
 
-fn answer(writer: &mut TcpStream, path: &str, from: u64) -> std::io::Result<()> {
+/// The byte that stands at this place of every object: no two parts of one look alike by chance.
+pub(crate) fn byte_at(place: u64) -> u8 {
+    (place % PERIOD) as u8
+}
+
+const PERIOD: u64 = 251;
+
+/// Answers with a page, or with an object's bytes, or those between the two ends of `range`, both included.
+fn answer(writer: &mut TcpStream, path: &str, range: Option<(u64, u64)>) -> std::io::Result<()> {
     let mut parts = path.trim_start_matches('/').split('/');
     let kind = parts.next().unwrap_or_default();
     let size: u64 = parts.next().and_then(|text| text.parse().ok()).unwrap_or(0);
@@ -98,18 +109,19 @@ fn answer(writer: &mut TcpStream, path: &str, from: u64) -> std::io::Result<()> 
             body.len()
         );
     }
-    let left = size.saturating_sub(from);
-    if from > 0 {
+    let (from, end) = range.map_or((0, size), |(from, to)| (from.min(size), to.saturating_add(1).min(size)));
+    let mut left = end.saturating_sub(from);
+    if range.is_some() {
         write!(
             writer,
             "HTTP/1.1 206 Partial Content\r\ncontent-range: bytes {from}-{}/{size}\r\ncontent-length: {left}\r\n\r\n",
-            size.saturating_sub(1)
+            end.saturating_sub(1)
         )?;
     } else {
         write!(writer, "HTTP/1.1 200 OK\r\naccept-ranges: bytes\r\ncontent-length: {left}\r\n\r\n")?;
     }
-    let block = [b'x'; 64 * 1024];
-    let mut left = left;
+    // A whole number of periods, so that each block begins as the first one does.
+    let block: Vec<u8> = (0..PERIOD * 256).map(|at| byte_at(from + at)).collect();
     while left > 0 {
         let part = left.min(block.len() as u64);
         writer.write_all(&block[..part as usize])?;
@@ -158,18 +170,53 @@ fn exchange(node: &Node, to: SocketAddr, message: Vec<u8>, connected: bool) -> O
     node.thread("client", ask).expect("a thread").join().expect("it ends").ok()
 }
 
-/// A resolver that answers every question for an address with `answer`.
-pub(crate) fn resolver(node: &Node, answer: Ipv4Addr) {
+/// The names that a resolver was asked for, in the order of the questions.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Asked(Arc<Mutex<Vec<String>>>);
+
+impl Asked {
+    /// How many questions were for this name.
+    pub(crate) fn count(&self, name: &str) -> usize {
+        self.lock().iter().filter(|asked| *asked == name).count()
+    }
+
+    /// How many were for a name that ends like this.
+    pub(crate) fn below(&self, domain: &str) -> usize {
+        self.lock().iter().filter(|asked| asked.ends_with(domain)).count()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A resolver that answers every question for an address with `answer`. Its thread ends with the test's process.
+pub(crate) fn resolver(node: &Node, answer: Ipv4Addr) -> Asked {
     let socket = node.run(|| std::net::UdpSocket::bind((IpAddr::from([0; 16]), 53))).expect("a socket");
+    let asked = Asked::default();
+    let heard = asked.clone();
     thread::spawn(move || {
         let mut buffer = [0; 2048];
         while let Ok((length, client)) = socket.recv_from(&mut buffer) {
             if let Some(reply) = reply_to(&buffer[..length], answer) {
+                heard.lock().extend(name_of(&buffer[..length]));
                 // A client that is gone needs no answer.
                 let _ = socket.send_to(&reply, client);
             }
         }
     });
+    asked
+}
+
+/// The name that a question is for (RFC 1035, section 4.1.2), with dots.
+fn name_of(query: &[u8]) -> Option<String> {
+    let (mut rest, mut labels) = (query.get(12..)?, Vec::new());
+    while let Some((length, more)) = rest.split_first().filter(|(length, _)| **length > 0) {
+        let (label, after) = more.split_at_checked(usize::from(*length))?;
+        labels.push(String::from_utf8_lossy(label).to_ascii_lowercase());
+        rest = after;
+    }
+    Some(labels.join("."))
 }
 
 /// An answer to a question for an IPv4 address (RFC 1035, section 4.1), and an empty one to any other.

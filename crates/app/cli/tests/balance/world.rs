@@ -10,7 +10,7 @@ use bondwire_netns::{Lab, LabOptions};
 use bondwire_scenario::Scenario;
 use tempfile::TempDir;
 
-use crate::support::{Ended, Options, Process, Side, seconds};
+use crate::support::{Ended, MEGABYTE, Options, Process, Side, seconds};
 use crate::web::Web;
 
 /// Ports of the web host: one that does not stick, and one that does.
@@ -117,12 +117,16 @@ impl World {
     pub(crate) fn start_curl(&self, args: &[&str]) -> Process {
         self.start(
             "curl",
-            &[
-                &["-sS", "-o", "/dev/null", "-w", "%{size_download} %{time_connect}", "--max-time", "30"],
-                args,
-            ]
-            .concat(),
+            &[&["-sS", "-o", "/dev/null", "-w", "%{size_download} %{time_total}", "--max-time", "30"], args]
+                .concat(),
         )
+    }
+
+    /// Runs curl, and has its own word on how long it took: what its start costs on a busy machine is no connect's time.
+    pub(crate) fn time_curl(&self, steadiness: &Steadiness, args: &[&str]) -> (Ended, Took) {
+        let (ended, took) = steadiness.time(|| self.start_curl(args).wait_end(seconds(40)));
+        let own = ended.stdout.split(' ').nth(1).and_then(|text| text.trim().parse().ok());
+        (ended, Took { time: own.map_or(took.time, Duration::from_secs_f64), ..took })
     }
 
     /// Runs curl; the bytes that it got.
@@ -134,6 +138,51 @@ impl World {
         size.expect("curl's format")
     }
 
+    /// One object over eight connections of aria2: it comes over both links, and whole.
+    #[track_caller]
+    pub(crate) fn aria2(&self, args: &[&str]) {
+        const SIZE: u64 = 30 * MEGABYTE;
+        let folder = tempfile::tempdir().expect("a folder");
+        let (name, place) = ("object", format!("--dir={}", folder.path().display()));
+        let out = format!("--out={name}");
+        let url = self.url(HTTP, SIZE);
+        let fixed = [
+            "--no-conf",
+            "--quiet",
+            "--split=8",
+            "--max-connection-per-server=8",
+            "--min-split-size=1M",
+            "--file-allocation=none",
+            place.as_str(),
+            out.as_str(),
+        ];
+        let ended = self.run("aria2c", &[&fixed, args, &[&url]].concat());
+        ended.assert_done();
+        let shares = self.shares();
+        println!("requests over each link: {shares:?}; done after {:?}", ended.took);
+        assert!(shares.iter().all(|count| *count >= 2), "eight connections: {shares:?}");
+        let object = std::fs::read(folder.path().join(name)).expect("the object");
+        assert_eq!(object.len() as u64, SIZE);
+        let wrong = (0..SIZE).zip(&object).find(|(at, byte)| crate::web::byte_at(*at) != **byte);
+        assert_eq!(wrong, None, "the object is not what was sent");
+    }
+
+    /// Waits until a link that has come back at this moment has its share of new sockets: two at least of six that `open` opens.
+    /// Within the promised 5 s.
+    #[track_caller]
+    pub(crate) fn wait_share(&self, steadiness: &Steadiness, link: &str, open: impl Fn()) {
+        let address = self.address(link);
+        let ((), took) = steadiness.time(|| {
+            crate::support::until(&format!("{link} has its share again"), Duration::from_secs(20), || {
+                self.web.forget();
+                (0..6).for_each(|_| open());
+                self.web.count(address) >= 2
+            });
+        });
+        println!("{link}'s share came back within {:?}", took.time);
+        took.assert_within(seconds(5), "a share after a link's return");
+    }
+
     /// Waits until a link is in this state.
     pub(crate) fn wait_state(&self, link: &str, states: &[&str], limit: Duration) -> Duration {
         crate::support::until(&format!("{link} is {states:?}"), limit, || {
@@ -143,45 +192,89 @@ impl World {
     }
 }
 
-/// Whether this machine lets the tests' programs run when they want to: a promise in milliseconds cannot be tested where they wait for
-/// a processor.
+/// How long this machine makes programs wait for a processor: a promise in milliseconds holds beyond that, and no less strictly.
 pub(crate) struct Steadiness {
-    worst_us: Arc<AtomicU64>,
-    stop: Arc<AtomicBool>,
+    state: Arc<Stalls>,
 }
+
+#[derive(Default)]
+struct Stalls {
+    /// When the watcher ran last, and how long it has waited too long in all: microseconds since it was started.
+    seen_us: AtomicU64,
+    waited_us: AtomicU64,
+    stop: AtomicBool,
+}
+
+/// How long something took, and for how much of that time programs stood still.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Took {
+    pub(crate) time: Duration,
+    pub(crate) stalled: Duration,
+}
+
+/// From one look of the watcher to the next, and what is no wait worth speaking of.
+const STEP: Duration = Duration::from_millis(5);
+const SLACK: Duration = Duration::from_millis(20);
 
 impl Steadiness {
     /// Looks from now on.
     pub(crate) fn watch() -> Self {
-        let (worst_us, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-        let (worst, stopped) = (Arc::clone(&worst_us), Arc::clone(&stop));
+        let state = Arc::<Stalls>::default();
+        let watched = Arc::clone(&state);
+        let start = Instant::now();
         std::thread::spawn(move || {
-            const STEP: Duration = Duration::from_millis(5);
-            while !stopped.load(Ordering::Relaxed) {
-                let start = Instant::now();
+            while !watched.stop.load(Ordering::Relaxed) {
+                let before = Instant::now();
                 std::thread::sleep(STEP);
-                let late = start.elapsed().saturating_sub(STEP).as_micros();
-                worst.fetch_max(u64::try_from(late).unwrap_or(u64::MAX), Ordering::Relaxed);
+                watched.note(before.elapsed().saturating_sub(STEP));
+                watched.seen_us.store(micros(start.elapsed()), Ordering::Relaxed);
             }
         });
-        Self { worst_us, stop }
+        Self { state }
     }
 
-    /// Whether nothing had to wait for more than 50 ms since the last question; says so if not.
-    pub(crate) fn is_steady(&self) -> bool {
-        let worst = self.worst_us.swap(0, Ordering::Relaxed);
-        if worst > 50_000 {
-            println!(
-                "this machine made programs wait for {} ms: times of this moment mean little",
-                worst / 1000
-            );
+    /// Measures one thing, from its beginning to its end: what stood still before does not count.
+    pub(crate) fn time<T>(&self, job: impl FnOnce() -> T) -> (T, Took) {
+        let before = self.state.waited_us.load(Ordering::Relaxed);
+        let start = Instant::now();
+        let result = job();
+        let time = start.elapsed();
+        // A wait that lasts is counted when the watcher runs again.
+        let seen = self.state.seen_us.load(Ordering::Relaxed);
+        let turn = Instant::now();
+        while self.state.seen_us.load(Ordering::Relaxed) == seen && turn.elapsed() < SLACK * 50 {
+            std::thread::yield_now();
         }
-        worst <= 50_000
+        let stalled = self.state.waited_us.load(Ordering::Relaxed).saturating_sub(before);
+        (result, Took { time, stalled: Duration::from_micros(stalled) })
     }
+}
+
+impl Stalls {
+    fn note(&self, late: Duration) {
+        if late > SLACK {
+            self.waited_us.fetch_add(micros(late), Ordering::Relaxed);
+        }
+    }
+}
+
+impl Took {
+    /// It took no longer than `limit` beside the time in which nobody ran.
+    #[track_caller]
+    pub(crate) fn assert_within(self, limit: Duration, what: &str) {
+        if self.stalled > Duration::ZERO {
+            println!("{what}: {:?}, of which this machine stood still for {:?}", self.time, self.stalled);
+        }
+        assert!(self.time <= limit + self.stalled, "{what}: {self:?}, promised are {limit:?}");
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl Drop for Steadiness {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.state.stop.store(true, Ordering::Relaxed);
     }
 }

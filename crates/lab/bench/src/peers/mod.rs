@@ -144,7 +144,7 @@ pub(crate) fn measure(
 }
 
 /// Whether programs are on PATH.
-fn needs(name: &str, programs: &[&str]) -> Result<(), String> {
+pub(crate) fn needs(name: &str, programs: &[&str]) -> Result<(), String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_there =
         |program: &&&str| std::env::split_paths(&path).any(|folder| folder.join(program).is_file());

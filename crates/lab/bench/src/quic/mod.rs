@@ -11,6 +11,8 @@
 //!
 //! The certificate beside this file is for the lab alone; whoever has its key can be the lab's web host.
 
+mod socks;
+
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::pin::pin;
@@ -31,6 +33,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::time::timeout;
 
 use crate::BenchError;
+use socks::Association;
 
 const CERTIFICATE: &[u8] = include_bytes!("certificate.der");
 const KEY: &[u8] = include_bytes!("key.der");
@@ -45,7 +48,8 @@ const BUFFER: usize = 8 << 20;
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long a connection lives without a sign of the other end.
 const IDLE: Duration = Duration::from_secs(20);
-/// As browsers do: who only receives would say nothing on a dead link, and nobody could answer.
+/// Who only receives says nothing on a dead link, and nobody can answer: it is the client's next datagram that moves the flow. (Browsers wait
+/// for many seconds.)
 const KEEP_ALIVE: Duration = Duration::from_millis(300);
 /// How often an end looks whether it should end.
 const TICK: Duration = Duration::from_millis(50);
@@ -65,11 +69,13 @@ pub struct QuicOptions {
     pub limit: Duration,
     /// The interface at the opening end to which the connection is bound; default none.
     pub interface: Option<String>,
+    /// The SOCKS5 proxy, reached from the opening end, through which its datagrams go; default none.
+    pub proxy: Option<SocketAddr>,
 }
 
 impl Default for QuicOptions {
     fn default() -> Self {
-        Self { direction: Direction::Down, bytes: None, limit: Duration::from_secs(10), interface: None }
+        Self { direction: Direction::Down, bytes: None, limit: Duration::from_secs(10), interface: None, proxy: None }
     }
 }
 
@@ -122,15 +128,19 @@ impl Quic {
         let answering = answerer.run(move || open(address, None)).map_err(refused)?;
         let to = answering.local_addr().map_err(refused)?;
         let opening = opener.run(move || open(any, interface.as_deref())).map_err(refused)?;
+        let proxy = options.proxy;
+        let association = opener.run(move || proxy.map(Association::open).transpose()).map_err(refused)?;
         let shared = Shared { options, stop: AtomicBool::new(false), received: AtomicU64::new(0) };
         let shared = Arc::new(shared);
         let mut transfer = Self { shared: Arc::clone(&shared), ends: Vec::new() };
         // Set one after the other, so that the drop of what was started ends it.
         let answer = Arc::clone(&shared);
         let answer =
-            answerer.thread("quic answer", move || run(&answer, answering, None)).map_err(refused)?;
+            answerer.thread("quic answer", move || run(&answer, answering, None, None)).map_err(refused)?;
         transfer.ends.push(answer);
-        let open = opener.thread("quic opener", move || run(&shared, opening, Some(to))).map_err(refused)?;
+        let open = opener
+            .thread("quic opener", move || run(&shared, opening, Some(to), association))
+            .map_err(refused)?;
         transfer.ends.push(open);
         Ok(transfer)
     }
@@ -234,7 +244,12 @@ fn open(address: SocketAddr, interface: Option<&str>) -> io::Result<UdpSocket> {
 }
 
 /// One end, from the beginning to the end: the opening one knows where to connect to.
-fn run(shared: &Shared, socket: UdpSocket, to: Option<SocketAddr>) -> Ended {
+fn run(
+    shared: &Shared,
+    socket: UdpSocket,
+    to: Option<SocketAddr>,
+    association: Option<Association>,
+) -> Ended {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("there is no runtime: {error}"))?;
     let opens = to.is_some();
@@ -243,7 +258,7 @@ fn run(shared: &Shared, socket: UdpSocket, to: Option<SocketAddr>) -> Ended {
         let meeting = async {
             match to {
                 None => accept(socket).await,
-                Some(to) => timeout(CONNECT, connect(socket, to))
+                Some(to) => timeout(CONNECT, connect(socket, to, association))
                     .await
                     .unwrap_or_else(|_| Err(format!("no connection to {to} within {} s", CONNECT.as_secs()))),
             }
@@ -287,13 +302,23 @@ async fn accept(socket: UdpSocket) -> Result<(Connection, Endpoint), String> {
     Ok((connection, endpoint))
 }
 
-async fn connect(socket: UdpSocket, to: SocketAddr) -> Result<(Connection, Endpoint), String> {
+async fn connect(
+    socket: UdpSocket,
+    to: SocketAddr,
+    association: Option<Association>,
+) -> Result<(Connection, Endpoint), String> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from(CERTIFICATE)).map_err(|error| error.to_string())?;
     let config = ClientConfig::with_root_certificates(Arc::new(roots));
     let mut config = config.map_err(|error| error.to_string())?;
     config.transport_config(transport());
-    let endpoint = Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(TokioRuntime));
+    let (options, runtime) = (EndpointConfig::default(), Arc::new(TokioRuntime));
+    let endpoint = match association {
+        None => Endpoint::new(options, None, socket, runtime),
+        Some(association) => association
+            .wrap(socket)
+            .and_then(|socket| Endpoint::new_with_abstract_socket(options, None, socket, runtime)),
+    };
     let endpoint = endpoint.map_err(|error| error.to_string())?;
     let connecting = endpoint.connect_with(config, to, NAME).map_err(|error| error.to_string())?;
     let connection = connecting.await.map_err(|error| error.to_string())?;

@@ -10,7 +10,7 @@ fn measurement(share: f64, gap: f64, late_us_p99: u64) -> Measurement {
             Figure::new("longest gap", gap, Unit::Ms).at_most(gap.min(250.0)),
             Figure::absent("extra bytes", Unit::Percent),
         ],
-        conditions: Conditions { late_us_p99, dropped: 0, cpu_idle: 0.5 },
+        conditions: Conditions { late_us_p99, dropped: 0, cpu_idle: 0.5, is_full: false },
         failure: None,
     }
 }

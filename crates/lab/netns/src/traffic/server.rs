@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
@@ -17,6 +17,8 @@ use crate::node::Node;
 
 /// Connections at a time; more wait in the kernel's backlog.
 const MOST_CONNECTIONS: usize = 128;
+/// Connections whose origin is remembered; later ones are not.
+const MOST_SOURCES: usize = 4096;
 
 /// The answering end of TCP transfers on one machine. Dropping it ends them.
 #[derive(Debug)]
@@ -31,6 +33,7 @@ struct Shared {
     stop: AtomicBool,
     next: AtomicU64,
     transfers: Mutex<BTreeMap<u64, Weak<Transfer>>>,
+    sources: Mutex<Vec<IpAddr>>,
 }
 
 /// What both ends of a transfer share.
@@ -82,6 +85,11 @@ impl BulkServer {
         self.address
     }
 
+    /// From which address each connection came since the last call, the first 4,096 of them.
+    pub fn take_sources(&self) -> Vec<IpAddr> {
+        std::mem::take(&mut *self.shared.sources())
+    }
+
     pub(super) fn register(&self, transfer: &Arc<Transfer>) -> Ticket {
         let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
         self.shared.transfers().insert(id, Arc::downgrade(transfer));
@@ -104,6 +112,10 @@ impl Drop for BulkServer {
 impl Shared {
     fn transfers(&self) -> MutexGuard<'_, BTreeMap<u64, Weak<Transfer>>> {
         self.transfers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sources(&self) -> MutexGuard<'_, Vec<IpAddr>> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -194,7 +206,12 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         }
         wait_readable(listener);
         match listener.accept() {
-            Ok((stream, _)) => {
+            Ok((stream, from)) => {
+                let mut sources = shared.sources();
+                if sources.len() < MOST_SOURCES {
+                    sources.push(from.ip().to_canonical());
+                }
+                drop(sources);
                 let shared = Arc::clone(shared);
                 let serve = move || {
                     if let Err(error) = serve(stream, &shared) {
