@@ -41,7 +41,9 @@ pub(crate) fn run() -> Result<()> {
 
 fn programs() -> Result<()> {
     if !is_root() {
-        eprintln!("without root the kernel takes no programs: tests of `balance` pass over what only those can do");
+        eprintln!(
+            "without root the kernel takes no programs: tests of `balance` pass over what only those can do"
+        );
     }
     for (program, package) in OPTIONAL.iter().filter(|(program, _)| !is_installed(program)) {
         eprintln!(

@@ -6,7 +6,7 @@ use bondwire_netns::Node;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::gettid;
 
-use super::load::{self, Target};
+use super::load::{self, Services, Target};
 use crate::fixture::{Process, Side, seconds};
 use crate::{BenchError, Settings};
 
@@ -25,7 +25,8 @@ pub(super) struct Ground {
     side: Side,
     /// The machine with the links.
     pub(super) client: Node,
-    /// The web host, with its services.
+    _services: Services,
+    /// The web host.
     _web: Node,
 }
 
@@ -60,17 +61,17 @@ impl Ground {
         for node in [&client, &web] {
             for (key, value) in [
                 ("net.ipv4.conf.all.rp_filter", "2"),
-                ("net.ipv4.ip_local_port_range", "10000 65000"),
+                ("net.ipv4.ip_local_port_range", "10000 64999"),
                 // Ports are used again while the last connection's ghost is still there.
                 ("net.ipv4.tcp_tw_reuse", "1"),
             ] {
                 node.sysctl(key, value)?;
             }
         }
-        load::serve(&web, &settings.congestion)?;
+        let services = load::serve(&web, &settings.congestion)?;
         let side = Side::new(&client, &settings.program, settings.folder.join("balance"));
         configure(&side)?;
-        Ok(Self { side, client, _web: web })
+        Ok(Self { side, client, _services: services, _web: web })
     }
 
     /// Starts `bondwire balance` over both links; the number of its process.

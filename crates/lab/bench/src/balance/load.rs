@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -231,12 +231,36 @@ fn ask(stream: &mut TcpStream) -> io::Result<()> {
     stream.read_exact(&mut buffer)
 }
 
-/// Starts the web host's services. Their threads end with the process.
-pub(super) fn serve(web: &Node, congestion: &str) -> Result<(), BenchError> {
-    let listen = |port: u16| web.run(move || TcpListener::bind(("0.0.0.0", port))).map_err(failed);
+/// The web host's services, which end with this.
+pub(super) struct Services {
+    listeners: Vec<Arc<TcpListener>>,
+    /// Connections of the silent ones.
+    held: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Drop for Services {
+    fn drop(&mut self) {
+        for listener in &self.listeners {
+            // Whoever waits for clients is told that none come any more.
+            let _ = SockRef::from(&**listener).shutdown(Shutdown::Both);
+        }
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+/// Starts the web host's services.
+pub(super) fn serve(web: &Node, congestion: &str) -> Result<Services, BenchError> {
+    let mut services = Services { listeners: Vec::new(), held: Arc::default() };
+    let all_held = Arc::clone(&services.held);
+    let mut listen = |port: u16| -> Result<Arc<TcpListener>, BenchError> {
+        let listener = web.run(move || TcpListener::bind(("0.0.0.0", port))).map_err(failed)?;
+        let listener = Arc::new(listener);
+        services.listeners.push(Arc::clone(&listener));
+        Ok(listener)
+    };
     let down = listen(DOWN)?;
     // Connections inherit it.
-    SockRef::from(&down).set_tcp_congestion(congestion.as_bytes()).map_err(failed)?;
+    SockRef::from(&*down).set_tcp_congestion(congestion.as_bytes()).map_err(failed)?;
     thread::spawn(move || {
         for mut stream in down.incoming().map_while(Result::ok) {
             thread::spawn(move || {
@@ -245,7 +269,7 @@ pub(super) fn serve(web: &Node, congestion: &str) -> Result<(), BenchError> {
             });
         }
     });
-    let short = Arc::new(listen(SHORT)?);
+    let short = listen(SHORT)?;
     for _ in 0..ANSWERING {
         let short = Arc::clone(&short);
         thread::spawn(move || {
@@ -260,9 +284,14 @@ pub(super) fn serve(web: &Node, congestion: &str) -> Result<(), BenchError> {
     }
     for port in SILENT {
         let silent = listen(port)?;
-        thread::spawn(move || silent.incoming().map_while(Result::ok).collect::<Vec<_>>());
+        let held = Arc::clone(&all_held);
+        thread::spawn(move || {
+            for stream in silent.incoming().map_while(Result::ok) {
+                held.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
+            }
+        });
     }
-    Ok(())
+    Ok(services)
 }
 
 /// User and system time of a process in seconds, threads that have ended included.

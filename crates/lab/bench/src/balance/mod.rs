@@ -1,6 +1,6 @@
 //! The load balancer's rows of the targets: what `bondwire balance` costs and how quickly it connects, beside other proxies.
 //!
-//! There is nothing to emulate here: the links are unshaped cables, so that the processors are the bound. A [`Ground`] is a
+//! There is nothing to emulate here: the links are unshaped cables, so that the processors are the bound. A ground is a
 //! client's machine and a web host between which two such cables run, with the real `bondwire balance` on it. Rows take their
 //! contestants by turns, in slices of a second, within one run: whatever else the machine does meets all of them alike.
 //!
