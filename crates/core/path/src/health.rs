@@ -18,7 +18,7 @@ use core::time::Duration;
 use crate::rtt::{MAX_ACK_DELAY, RttEstimator};
 
 /// The least silence that makes a path suspect.
-const MIN_SILENCE: Duration = Duration::from_millis(30);
+const MIN_SILENCE: Duration = Duration::from_millis(60);
 /// How many ack-eliciting packets must be silent: a single lost one is a loss, not a death.
 pub(crate) const SILENT_PACKETS: usize = 3;
 /// The least and the greatest distance of a suspect path's probes.

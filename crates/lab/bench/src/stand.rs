@@ -183,7 +183,8 @@ impl Stand {
     /// If there was no connection, or it broke.
     pub fn quic(&self, way: &Way, direction: Direction) -> Result<f64, BenchError> {
         let limit = self.settings.length;
-        let options = QuicOptions { direction, limit, bytes: None, interface: way.interface.clone() };
+        let options =
+            QuicOptions { direction, limit, interface: way.interface.clone(), ..QuicOptions::default() };
         let address = SocketAddr::new(self.lab().web_addr_v4().into(), 0);
         let transfer = Quic::start(self.lab().client(), self.lab().web(), address, options)?;
         Ok(late_goodput(&transfer.finish()?.timeline, limit))

@@ -75,7 +75,13 @@ pub struct QuicOptions {
 
 impl Default for QuicOptions {
     fn default() -> Self {
-        Self { direction: Direction::Down, bytes: None, limit: Duration::from_secs(10), interface: None, proxy: None }
+        Self {
+            direction: Direction::Down,
+            bytes: None,
+            limit: Duration::from_secs(10),
+            interface: None,
+            proxy: None,
+        }
     }
 }
 
