@@ -7,8 +7,8 @@ use netlink_sys::{Socket as NetlinkSocket, SocketAddr as NetlinkAddr};
 
 use crate::MAX_SOCKETS;
 use crate::error::DiagError;
-use crate::request::{self, MAX_MARKS, Mark};
-use crate::socket::{Protocol, Socket, State, V4, V6};
+use crate::request::{self, Listed, MAX_MARKS, Mark};
+use crate::socket::{Protocol, Socket, State};
 
 const LIST: &str = "list this machine's sockets";
 const CLOSE: &str = "close a socket of another program";
@@ -81,9 +81,9 @@ impl SockDiag {
         let states = query.states.iter().fold(0, |bits, state| bits | state.bit());
         let mut dump = Dump::default();
         for protocol in &query.protocols {
-            for family in [V4, V6] {
+            for listed in Listed::all(*protocol) {
                 self.sequence = self.sequence.wrapping_add(1);
-                let request = request::dump(*protocol, family, states, &query.marks, self.sequence);
+                let request = request::dump(*listed, states, &query.marks, self.sequence);
                 match self.exchange(&request, LIST, |body| take(&mut dump, *protocol, body)) {
                     Err(DiagError::NotSupported { .. }) => {}
                     // No module for this protocol.

@@ -1,10 +1,12 @@
-//! What is asked of the kernel: `struct inet_diag_req_v2` and the filter language of `linux/inet_diag.h`.
+//! What is asked of the kernel: `struct inet_diag_req`, `inet_diag_req_v2` and the filter language of `linux/inet_diag.h`.
 
-use crate::socket::{Protocol, SocketKey};
+use crate::socket::{EXTENSIONS, Protocol, SocketKey, V4, V6};
 
 /// Marks in one request at most.
 pub const MAX_MARKS: usize = 64;
 
+/// `TCPDIAG_GETSOCK`: TCP sockets of both families.
+const TCP_ANY_FAMILY: u16 = 18;
 /// `SOCK_DIAG_BY_FAMILY`.
 const BY_FAMILY: u16 = 20;
 /// `SOCK_DESTROY`.
@@ -40,10 +42,31 @@ impl Mark {
     }
 }
 
-/// A request for all sockets of a protocol and family in these states (one bit each), with one of these marks if there are any.
-pub(crate) fn dump(protocol: Protocol, family: u8, states: u32, marks: &[Mark], sequence: u32) -> Vec<u8> {
-    let mut body = head(protocol, family, protocol.extensions(), states);
-    body.extend([0; 48]);
+/// Which sockets one request for a list can be about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listed {
+    /// TCP's, of both families: the kernel goes through its whole table of connections for each request.
+    Tcp,
+    /// UDP's of one family.
+    Udp(u8),
+}
+
+impl Listed {
+    /// The requests that list a protocol's sockets.
+    pub(crate) const fn all(protocol: Protocol) -> &'static [Self] {
+        match protocol {
+            Protocol::Tcp => &[Self::Tcp],
+            Protocol::Udp => &[Self::Udp(V4), Self::Udp(V6)],
+        }
+    }
+}
+
+/// A request for all these sockets that are in one of the states (one bit each), with one of these marks if there are any.
+pub(crate) fn dump(listed: Listed, states: u32, marks: &[Mark], sequence: u32) -> Vec<u8> {
+    let (kind, mut body) = match listed {
+        Listed::Tcp => (TCP_ANY_FAMILY, tcp_request(states)),
+        Listed::Udp(family) => (BY_FAMILY, request(Protocol::Udp, family, states, &[0; 48])),
+    };
     if !marks.is_empty() {
         let filter = filter(marks);
         let length = 4 + filter.len() as u16;
@@ -51,19 +74,29 @@ pub(crate) fn dump(protocol: Protocol, family: u8, states: u32, marks: &[Mark], 
         body.extend(ATTRIBUTE_FILTER.to_ne_bytes());
         body.extend(filter);
     }
-    message(BY_FAMILY, REQUEST | DUMP, sequence, &body)
+    message(kind, REQUEST | DUMP, sequence, &body)
 }
 
 /// A request to close a socket.
 pub(crate) fn destroy(protocol: Protocol, key: &SocketKey, sequence: u32) -> Vec<u8> {
-    let mut body = head(protocol, key.family(), 0, u32::MAX);
-    body.extend(key.encode());
+    let body = request(protocol, key.family(), u32::MAX, &key.encode());
     message(DESTROY, REQUEST | ACK, sequence, &body)
 }
 
-fn head(protocol: Protocol, family: u8, extensions: u8, states: u32) -> Vec<u8> {
-    let mut body = vec![family, protocol.number(), extensions, 0];
+/// `struct inet_diag_req`, about any socket, whose family is not looked at.
+fn tcp_request(states: u32) -> Vec<u8> {
+    let mut body = vec![0, 0, 0, EXTENSIONS];
+    body.extend([0; 48]);
     body.extend(states.to_ne_bytes());
+    body.extend([0; 4]);
+    body
+}
+
+/// `struct inet_diag_req_v2`, asking for nothing besides the sockets.
+fn request(protocol: Protocol, family: u8, states: u32, id: &[u8; 48]) -> Vec<u8> {
+    let mut body = vec![family, protocol.number(), 0, 0];
+    body.extend(states.to_ne_bytes());
+    body.extend(id);
     body
 }
 

@@ -12,6 +12,8 @@ pub(crate) const V6: u8 = libc::AF_INET6 as u8;
 const FIXED: usize = 72;
 /// `INET_DIAG_INFO`.
 const ATTRIBUTE_INFO: u16 = 2;
+/// What is asked for besides the socket itself, one bit each: `TCP_INFO`.
+pub(crate) const EXTENSIONS: u8 = 1 << (ATTRIBUTE_INFO - 1);
 /// `INET_DIAG_MARK`.
 const ATTRIBUTE_MARK: u16 = 15;
 
@@ -29,14 +31,6 @@ impl Protocol {
         match self {
             Self::Tcp => libc::IPPROTO_TCP as u8,
             Self::Udp => libc::IPPROTO_UDP as u8,
-        }
-    }
-
-    /// What is asked for besides the socket itself, one bit each: `TCP_INFO`.
-    pub(crate) const fn extensions(self) -> u8 {
-        match self {
-            Self::Tcp => 1 << (ATTRIBUTE_INFO - 1),
-            Self::Udp => 0,
         }
     }
 }
