@@ -193,6 +193,12 @@ impl<C> Path<C> {
         bits(self.congestion.bandwidth())
     }
 
+    /// The rate that the path may turn out to have, in bits per second: [`Self::delivery_rate`] once that is measured, and while it is still being
+    /// looked for what the next round trip would prove.
+    pub fn prospect(&self) -> Bitrate {
+        bits(self.congestion.prospect())
+    }
+
     /// Whether [`Self::delivery_rate`] is that of the link, and not only what a slow source has made of it.
     pub fn is_measured(&self) -> bool {
         !self.congestion.is_startup()

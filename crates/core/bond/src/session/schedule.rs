@@ -18,6 +18,9 @@ use core::time::Duration;
 const HYSTERESIS_MICROS: i64 = 1_000;
 /// Paths whose round trips differ by less than this (or an eighth) are used side by side from a flow's first packets on.
 const NEAR: Duration = Duration::from_millis(4);
+/// A path with so many times the round trip of a quicker one waits until that one's rate is known. Nearer ones are used from a flow's first packets
+/// on: a round trip that grows when they join later would end the inner sender's slow start.
+const FAR: u32 = 4;
 /// How long a packet may wait in the first seconds after a path died.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Jitter up to this is below what a sender takes for a queue.
@@ -81,8 +84,14 @@ impl Session {
         let quicker = |lane: &Lane| {
             lane.tier <= candidate.tier && delay_of(lane).is_some_and(|d| Some(d) < delay_of(candidate))
         };
-        let rate: Bitrate =
-            self.usable().filter(|(_, l)| quicker(l)).map(|(_, l)| l.path.delivery_rate()).sum();
+        let rate_beside = |lane: &Lane| {
+            if candidate.path.rtt().min() > lane.path.rtt().min() * FAR {
+                lane.path.prospect()
+            } else {
+                lane.path.delivery_rate()
+            }
+        };
+        let rate: Bitrate = self.usable().filter(|(_, l)| quicker(l)).map(|(_, l)| rate_beside(l)).sum();
         let Some(quickest) = self.usable().filter(|(_, l)| quicker(l)).filter_map(|(_, l)| delay_of(l)).min()
         else {
             return Some(index);

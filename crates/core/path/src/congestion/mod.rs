@@ -248,6 +248,15 @@ impl Congestion {
         if self.phase.is_startup() { rate.max(self.pacing_rate()) } else { rate }
     }
 
+    /// The rate that the path may turn out to have: the estimate, or, as long as that is still being looked for, what the next round would prove.
+    pub(crate) fn prospect(&self) -> f64 {
+        if !self.phase.is_startup() {
+            return self.bandwidth();
+        }
+        let rate = self.believed() * phase::STARTUP_GAIN;
+        self.ceiling.map_or(rate, |ceiling| rate.min(ceiling))
+    }
+
     /// A packet leaves.
     pub(crate) fn on_sent(&mut self, now: Timestamp) {
         if let Some(last) = self.last_sent
