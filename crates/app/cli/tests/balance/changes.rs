@@ -7,22 +7,14 @@ use std::time::Duration;
 
 use bondwire_netns::Node;
 use bondwire_scenario::Scenario;
-use rustix::thread::gettid;
 
+use crate::lan::machine_behind;
 use crate::support::{MEGABYTE, Process, in_lab, seconds, until};
 use crate::web::echo_addresses;
 use crate::world::{HTTP, PROXY, World};
 
 const SOCKS: &str = "socks5h://127.0.0.1:1080";
 const ECHO: u16 = 7777;
-
-/// Runs `ip` on a machine.
-#[track_caller]
-fn ip(node: &Node, line: &str) {
-    let mut command = Command::new("ip");
-    command.args(line.split(' '));
-    Process::start(node, command).wait_end(seconds(5)).assert_done();
-}
 
 /// A proxy alone closes what is its own, and leaves other programs' sockets alone, even where it could close them.
 #[test]
@@ -147,19 +139,6 @@ fn a_link_that_is_never_used_carries_no_ipv6_either() {
         world.side.start(&["balance", "--transparent", "--link", "line0", "--link", "line1"]);
         assert_eq!(world.curl(&["-g", &v6]), 1000, "left alone");
     });
-}
-
-/// A machine on a cable to the client, whose end of it is `lan0`.
-fn machine_behind(client: &Node) -> Node {
-    let pc = Node::new("pc").expect("a machine");
-    let thread = pc.run(gettid).as_raw_nonzero();
-    ip(client, &format!("link add lan0 type veth peer name eth0 netns {thread}"));
-    ip(client, "address add 192.168.77.1/24 dev lan0");
-    ip(client, "link set lan0 up");
-    ip(&pc, "address add 192.168.77.2/24 dev eth0");
-    ip(&pc, "link set eth0 up");
-    ip(&pc, "route add default via 192.168.77.1");
-    pc
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn ip(node: &Node, line: &str) {
 }
 
 /// A machine on a cable to the client, whose end of it is `lan0`.
-fn machine_behind(client: &Node) -> Node {
+pub(crate) fn machine_behind(client: &Node) -> Node {
     let pc = Node::new("pc").expect("a machine");
     let thread = pc.run(gettid).as_raw_nonzero();
     ip(client, &format!("link add lan0 type veth peer name eth0 netns {thread}"));
