@@ -22,7 +22,9 @@ use crate::status::{Board, EngineStatus, IoCounters};
 const TUNNEL_READ: usize = 128;
 /// Datagrams gathered from the bond before they are sent.
 const GATHER: usize = 64;
-/// Datagrams sent in one turn: after them the sockets and the tunnel are looked at again.
+/// For how long, and how many, datagrams are sent in one turn: after that the sockets and the tunnel are looked at again. Where a datagram costs
+/// as much time as the pace leaves to it there is always one more to send; acknowledgements and calls must not wait for the end of that.
+const SEND_TIME: Duration = Duration::from_millis(1);
 const SEND_PER_TURN: usize = 512;
 /// How often the status is published.
 const PUBLISH: Duration = Duration::from_millis(100);
@@ -129,8 +131,8 @@ impl<S: Side> Worker<S> {
             }
             // Before anything is sent: a timestamp has to be stored first.
             self.tell()?;
-            let sent = self.transmit()?;
-            backlog = sent >= SEND_PER_TURN;
+            let (sent, more) = self.transmit()?;
+            backlog = more;
             let idle = received == 0 && sent == 0 && due;
             self.idle_turns = if idle { self.idle_turns.saturating_add(1) } else { 0 };
             self.publish(Clock.now());
@@ -138,7 +140,7 @@ impl<S: Side> Worker<S> {
         self.side.close(Clock.now());
         // A bounded farewell: who does not hear it will notice by the silence.
         for _ in 0..8 {
-            if self.transmit()? == 0 {
+            if self.transmit()?.0 == 0 {
                 break;
             }
         }
@@ -239,15 +241,17 @@ impl<S: Side> Worker<S> {
         self.deliver.clear();
     }
 
-    /// Sends what the bond has, until it has nothing or the turn is over. How many datagrams.
-    fn transmit(&mut self) -> Result<usize, EngineError> {
+    /// Sends what the bond has, until it has nothing or the turn is over. How many datagrams, and whether there may be more.
+    fn transmit(&mut self) -> Result<(usize, bool), EngineError> {
         let mut total = 0;
         let mut more = true;
-        while more && total < SEND_PER_TURN {
+        let mut now = Clock.now();
+        let end = now + SEND_TIME;
+        while more && total < SEND_PER_TURN && now < end {
             self.datagrams.clear();
             while self.datagrams.len() < GATHER {
                 let before = self.datagrams.len();
-                self.side.poll_transmit(&mut self.datagrams, Clock.now());
+                self.side.poll_transmit(&mut self.datagrams, now);
                 // A new handshake begins by an event that has to be dealt with before it is sent.
                 self.tell()?;
                 more = self.datagrams.len() > before;
@@ -257,8 +261,9 @@ impl<S: Side> Worker<S> {
             }
             total += self.datagrams.len();
             self.send_batch();
+            now = Clock.now();
         }
-        Ok(total)
+        Ok((total, more))
     }
 
     /// Sends the gathered datagrams, each run of one link at a time.
