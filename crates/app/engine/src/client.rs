@@ -5,7 +5,9 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use bondwire_bond::{Client, ClientEvent, ClientStatus, DatagramBatch, LinkRules, LinkUp, Route, Rules};
+use bondwire_bond::{
+    Arrival, ArrivalBatch, Client, ClientEvent, ClientStatus, DatagramBatch, LinkRules, LinkUp, Route, Rules,
+};
 use bondwire_packet::PacketBatch;
 use bondwire_tun::Device;
 use bondwire_udp::{
@@ -153,15 +155,16 @@ impl Side for ClientSide {
         out.extend(self.all().map(|(_, socket)| socket.as_fd()));
     }
 
-    fn receive(&mut self, socket: usize, out: &mut DatagramBatch) -> io::Result<usize> {
+    fn receive(&mut self, socket: usize, out: &mut ArrivalBatch) -> io::Result<usize> {
         let sockets = self
             .links
             .iter_mut()
             .flat_map(|(id, link)| link.v4.iter_mut().chain(&mut link.v6).map(|socket| (*id, socket)));
         match sockets.into_iter().nth(socket) {
-            Some((link, socket)) => {
-                socket.recv_batch(out, |from| Route { link, local: None, remote: from.remote })
-            }
+            Some((link, socket)) => socket.recv_batch(out, |from, waited| Arrival {
+                route: Route { link, local: None, remote: from.remote },
+                waited,
+            }),
             None => Ok(0),
         }
     }
@@ -208,7 +211,7 @@ impl Side for ClientSide {
         }
     }
 
-    fn handle_datagrams(&mut self, batch: &mut DatagramBatch, deliver: &mut PacketBatch, now: Timestamp) {
+    fn handle_datagrams(&mut self, batch: &mut ArrivalBatch, deliver: &mut PacketBatch, now: Timestamp) {
         self.client.handle_datagrams(batch, deliver, now);
     }
 

@@ -2,7 +2,9 @@
 
 use std::io;
 
-use bondwire_bond::{ClientRecord, DatagramBatch, Route, Server, ServerEvent, ServerStatus};
+use bondwire_bond::{
+    Arrival, ArrivalBatch, ClientRecord, DatagramBatch, Route, Server, ServerEvent, ServerStatus,
+};
 use bondwire_packet::PacketBatch;
 use bondwire_tun::Device;
 use bondwire_udp::{Datagram, SendError, SendErrorKind, SendOutcome, ServerSocket};
@@ -59,12 +61,13 @@ impl Side for ServerSide {
         out.extend(self.sockets.iter().map(ServerSocket::as_fd));
     }
 
-    fn receive(&mut self, socket: usize, out: &mut DatagramBatch) -> io::Result<usize> {
+    fn receive(&mut self, socket: usize, out: &mut ArrivalBatch) -> io::Result<usize> {
         let link = LinkId(u32::try_from(socket).unwrap_or(u32::MAX));
         match self.sockets.get_mut(socket) {
-            Some(socket) => {
-                socket.recv_batch(out, |from| Route { link, local: from.local, remote: from.remote })
-            }
+            Some(socket) => socket.recv_batch(out, |from, waited| Arrival {
+                route: Route { link, local: from.local, remote: from.remote },
+                waited,
+            }),
             None => Ok(0),
         }
     }
@@ -90,7 +93,7 @@ impl Side for ServerSide {
         }
     }
 
-    fn handle_datagrams(&mut self, batch: &mut DatagramBatch, deliver: &mut PacketBatch, now: Timestamp) {
+    fn handle_datagrams(&mut self, batch: &mut ArrivalBatch, deliver: &mut PacketBatch, now: Timestamp) {
         self.server.handle_datagrams(batch, deliver, now);
     }
 

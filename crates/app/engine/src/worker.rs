@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Duration;
 
-use bondwire_bond::{DatagramBatch, Route};
+use bondwire_bond::{ArrivalBatch, DatagramBatch, Route};
 use bondwire_packet::PacketBatch;
 use bondwire_tun::Device;
 use bondwire_udp::{SendErrorKind, SendOutcome};
@@ -43,12 +43,12 @@ pub(crate) trait Side {
     /// The sockets, in an order that stays until the next command.
     fn sockets<'a>(&'a self, out: &mut Vec<BorrowedFd<'a>>);
     /// Reads one of them, once.
-    fn receive(&mut self, socket: usize, out: &mut DatagramBatch) -> io::Result<usize>;
+    fn receive(&mut self, socket: usize, out: &mut ArrivalBatch) -> io::Result<usize>;
     /// Sends what goes over one link: datagrams `first..end` of the batch.
     fn send(&mut self, batch: &DatagramBatch, first: usize, end: usize) -> SendOutcome;
     /// The kernel refused a datagram of that size.
     fn handle_refusal(&mut self, route: Route, size: usize, kind: SendErrorKind, now: Timestamp);
-    fn handle_datagrams(&mut self, batch: &mut DatagramBatch, deliver: &mut PacketBatch, now: Timestamp);
+    fn handle_datagrams(&mut self, batch: &mut ArrivalBatch, deliver: &mut PacketBatch, now: Timestamp);
     fn handle_packets(&mut self, batch: &PacketBatch, now: Timestamp);
     fn handle_timeout(&mut self, deliver: &mut PacketBatch, now: Timestamp);
     fn poll_transmit(&mut self, out: &mut DatagramBatch, now: Timestamp);
@@ -68,6 +68,7 @@ pub(crate) struct Worker<S: Side> {
     events: SyncSender<EngineEvent<S::Event>>,
     board: Arc<Board<EngineStatus<S::Status>>>,
     counters: IoCounters,
+    arrivals: ArrivalBatch,
     datagrams: DatagramBatch,
     packets: PacketBatch,
     deliver: PacketBatch,
@@ -101,6 +102,7 @@ impl<S: Side> Worker<S> {
             events,
             board,
             counters: IoCounters::default(),
+            arrivals: ArrivalBatch::default(),
             datagrams: DatagramBatch::default(),
             packets: PacketBatch::default(),
             deliver: PacketBatch::default(),
@@ -207,14 +209,14 @@ impl<S: Side> Worker<S> {
         let mut total = 0;
         // A command may have closed sockets since the wait; reading another one that has nothing costs a call.
         for &socket in ready.sockets.iter().filter(|_| !ready.commands) {
-            self.datagrams.clear();
-            match self.side.receive(socket, &mut self.datagrams) {
+            self.arrivals.clear();
+            match self.side.receive(socket, &mut self.arrivals) {
                 Ok(count) => total += count,
                 Err(error) => tracing::debug!(%error, socket, "a socket failed to receive"),
             }
-            self.counters.datagrams_in += self.datagrams.len() as u64;
-            if !self.datagrams.is_empty() {
-                self.side.handle_datagrams(&mut self.datagrams, &mut self.deliver, Clock.now());
+            self.counters.datagrams_in += self.arrivals.len() as u64;
+            if !self.arrivals.is_empty() {
+                self.side.handle_datagrams(&mut self.arrivals, &mut self.deliver, Clock.now());
                 self.write_device();
             }
         }

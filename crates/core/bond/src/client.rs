@@ -208,12 +208,12 @@ impl Client {
     }
 
     /// Datagrams arrived. They are opened in place; inner packets go to `deliver`.
-    pub fn handle_datagrams(&mut self, batch: &mut DatagramBatch, deliver: &mut PacketBatch, now: Timestamp) {
+    pub fn handle_datagrams(&mut self, batch: &mut ArrivalBatch, deliver: &mut PacketBatch, now: Timestamp) {
         for index in 0..batch.len() {
-            let Some((datagram, route)) = batch.get_mut(index) else { break };
-            let route = *route;
+            let Some((datagram, arrival)) = batch.get_mut(index) else { break };
+            let (arrival, route) = (*arrival, arrival.route);
             match classify(datagram) {
-                Ok((DatagramKind::Data { .. }, id)) => self.handle_data(id, route, datagram, deliver, now),
+                Ok((DatagramKind::Data { .. }, id)) => self.handle_data(id, arrival, datagram, deliver, now),
                 Ok((DatagramKind::Response, id)) => self.handle_response(id, route, datagram, now),
                 Ok((DatagramKind::Reject, id)) => self.handle_reject(id, route, datagram, now),
                 Ok((DatagramKind::CookieReply, id)) => self.handle_cookie(id, route, datagram, now),
@@ -421,7 +421,7 @@ impl Client {
     fn handle_data(
         &mut self,
         id: SessionId,
-        route: Route,
+        arrival: Arrival,
         datagram: &mut [u8],
         deliver: &mut PacketBatch,
         now: Timestamp,
@@ -431,7 +431,7 @@ impl Client {
             Some(session) if session.id() == id => {
                 let mut admit = |packet: &[u8]| admits(parameters, packet);
                 session.handle_datagram(
-                    route,
+                    arrival,
                     datagram,
                     &mut Delivery { batch: deliver, admit: &mut admit },
                     now,

@@ -38,7 +38,7 @@ pub use realtime::{
 };
 pub use server::{Server, ServerConfig};
 pub use types::{
-    ClientEvent, ClientRecord, ClientState, ClientStatus, Counters, DatagramBatch, DropCounters, DropReason,
-    LinkAttempt, LinkRules, LinkUp, Parameters, PathChange, PathStatus, Route, ServerEvent, ServerStatus,
-    SessionStatus,
+    Arrival, ArrivalBatch, ClientEvent, ClientRecord, ClientState, ClientStatus, Counters, DatagramBatch,
+    DropCounters, DropReason, LinkAttempt, LinkRules, LinkUp, Parameters, PathChange, PathStatus, Route,
+    ServerEvent, ServerStatus, SessionStatus,
 };

@@ -22,8 +22,28 @@ pub struct Route {
     pub remote: SocketAddr,
 }
 
-/// Datagrams, each with where it came from or goes to.
+/// Datagrams to be sent, each with where it goes to.
 pub type DatagramBatch = Batch<Route>;
+
+/// How a datagram came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Where it came from.
+    pub route: Route,
+    /// How long it lay in the socket until it was read: a thread that was away for ten milliseconds must not take that for the link's delay, nor
+    /// what it then reads at once for the link's rate. Zero where nobody knows.
+    pub waited: Duration,
+}
+
+impl From<Route> for Arrival {
+    /// One that was read when it came.
+    fn from(route: Route) -> Self {
+        Self { route, waited: Duration::ZERO }
+    }
+}
+
+/// Datagrams that arrived.
+pub type ArrivalBatch = Batch<Arrival>;
 
 /// A link that can be used: it has an address, and a socket is bound to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

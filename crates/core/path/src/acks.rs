@@ -23,6 +23,8 @@ pub struct AckInfo<I> {
     pub delay: Duration,
     /// When it came in: microseconds of the peer's clock, modulo 2^32.
     pub received_at_micros: u32,
+    /// How long it lay in the socket here until it was read.
+    pub waited: Duration,
     /// What was received, newest first, the first range ending with `largest`. Ranges beyond the 64th are ignored.
     pub ranges: I,
 }
@@ -103,7 +105,7 @@ impl<C> Path<C> {
         let mut rate = None;
         if number == ack.largest && self.is_in_line(largest_before, now) {
             self.sampled_at = now;
-            summary.rtt = self.sample_rtt(&packet, ack.delay, same_path, now);
+            summary.rtt = self.sample_rtt(&packet, ack.delay, same_path, now.saturating_sub(ack.waited));
             let queued = Duration::from_micros(packet.queued.into());
             let busy = self.congestion.is_busy();
             let delay = self.delay.update(packet.sent_at, ack.received_at_micros, queued, busy, now);
@@ -219,16 +221,16 @@ impl<C> Path<C> {
         packet: &Sent<C>,
         delay: Duration,
         same_path: bool,
-        now: Timestamp,
+        arrived: Timestamp,
     ) -> Option<Duration> {
         if !packet.ack_eliciting {
             return None;
         }
-        let sample = now.since(packet.sent_at);
+        let sample = arrived.since(packet.sent_at);
         let delay = delay.min(MAX_ACK_DELAY * 4);
-        self.rtt.update(sample, delay, now);
+        self.rtt.update(sample, delay, arrived);
         if same_path {
-            self.two_way_rtt.update(sample, delay, now);
+            self.two_way_rtt.update(sample, delay, arrived);
         }
         Some(sample)
     }

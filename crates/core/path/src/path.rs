@@ -268,9 +268,9 @@ impl<C> Path<C> {
         self.update_pace(now);
     }
 
-    /// Records that packet `number` came in on this path.
-    pub fn on_packet_received(&mut self, number: u64, ack_eliciting: bool, now: Timestamp) {
-        self.received.on_packet(number, ack_eliciting, now);
+    /// Records that packet `number` came in on this path, and lay in the socket for `waited` until it was read.
+    pub fn on_packet_received(&mut self, number: u64, ack_eliciting: bool, waited: Duration, now: Timestamp) {
+        self.received.on_packet(number, ack_eliciting, waited, now);
     }
 
     /// Whether an ACK for this path should be sent now (docs/protocol.md, FRAME-3).

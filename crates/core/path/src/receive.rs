@@ -62,11 +62,12 @@ impl Received {
         }
     }
 
-    pub(crate) fn on_packet(&mut self, number: u64, ack_eliciting: bool, now: Timestamp) {
+    pub(crate) fn on_packet(&mut self, number: u64, ack_eliciting: bool, waited: Duration, now: Timestamp) {
+        let arrived = now.saturating_sub(waited);
         let largest = self.ranges.first().map(|r| *r.end());
         let in_order = largest.is_none_or(|l| number == l + 1);
         if largest.is_none_or(|l| number > l) {
-            self.largest_at = now;
+            self.largest_at = arrived;
         }
         self.insert(number, now);
         self.packets += 1;
@@ -74,7 +75,7 @@ impl Received {
         if ack_eliciting {
             self.eliciting_at = Some(now);
             self.pending += 1;
-            self.oldest_pending.get_or_insert(now);
+            self.oldest_pending.get_or_insert(arrived);
             // A gap opens with a number beyond the next, and closes (or shrinks) with one before the largest.
             self.at_once |= !in_order;
         }
@@ -174,23 +175,32 @@ mod tests {
     }
 
     #[test]
+    fn time_in_the_socket_is_not_the_links() {
+        let mut received = Received::new();
+        received.on_packet(0, true, Duration::from_millis(12), at(20));
+        assert!(received.ack_due(at(20)), "it has waited for long enough");
+        let ack = received.build(at(21)).unwrap();
+        assert_eq!((ack.received_at_micros, ack.delay), (8_000, Duration::from_millis(13)));
+    }
+
+    #[test]
     fn every_second_packet_a_gap_and_five_milliseconds() {
         let mut received = Received::new();
-        received.on_packet(0, true, at(0));
+        received.on_packet(0, true, Duration::ZERO, at(0));
         assert!(!received.ack_due(at(4)) && received.ack_due(at(5)));
         assert_eq!(received.deadline(), Some(at(5)));
-        received.on_packet(1, true, at(1));
+        received.on_packet(1, true, Duration::ZERO, at(1));
         assert!(received.ack_due(at(1)));
         let ack = received.build(at(3)).unwrap();
         assert_eq!((ack.largest, ack.delay, ack.ranges), (1, Duration::from_millis(2), &[0..=1][..]));
         assert!(!received.ack_due(at(100)) && received.deadline().is_none());
-        received.on_packet(3, true, at(4));
+        received.on_packet(3, true, Duration::ZERO, at(4));
         assert!(received.ack_due(at(4)), "a gap opens");
         received.build(at(4));
-        received.on_packet(2, true, at(5));
+        received.on_packet(2, true, Duration::ZERO, at(5));
         assert!(received.ack_due(at(5)), "a gap closes");
         assert_eq!(received.build(at(5)).unwrap().ranges, &[0..=3]);
-        received.on_packet(4, false, at(6));
+        received.on_packet(4, false, Duration::ZERO, at(6));
         assert!(!received.ack_due(at(1000)), "not ack-eliciting");
         received.tell_again(at(1000));
         assert!(received.ack_due(at(1000)));
@@ -201,12 +211,12 @@ mod tests {
     fn ranges_are_exact_and_bounded() {
         let mut received = Received::new();
         for n in 0..1_000_u64 {
-            received.on_packet(n * 2, true, at(0));
+            received.on_packet(n * 2, true, Duration::ZERO, at(0));
         }
         let ack = received.build(at(0)).unwrap();
         assert_eq!(ack.ranges.len(), MAX_RANGES);
         assert!(ack.ranges.windows(2).all(|w| w[0].start() > w[1].end()));
-        received.on_packet(1_997, true, at(0));
+        received.on_packet(1_997, true, Duration::ZERO, at(0));
         assert_eq!(received.build(at(0)).unwrap().ranges[0], 1_996..=1_998);
         assert_eq!(received.build(at(2_000)).unwrap().ranges.len(), 1, "old ranges have been told");
     }
@@ -215,11 +225,11 @@ mod tests {
     fn tells_itself_while_packets_arrive() {
         let mut received = Received::new();
         assert!(!received.wants_ack_on_itself(at(0)));
-        received.on_packet(0, true, at(0));
+        received.on_packet(0, true, Duration::ZERO, at(0));
         assert!(received.wants_ack_on_itself(at(0)));
         received.on_told_itself(at(0));
         assert!(!received.wants_ack_on_itself(at(500)), "nothing arrived since");
-        received.on_packet(1, true, at(24));
+        received.on_packet(1, true, Duration::ZERO, at(24));
         assert!(!received.wants_ack_on_itself(at(24)));
         assert!(received.wants_ack_on_itself(at(50)));
     }

@@ -2,6 +2,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use bondwire_packet::Batch;
 
@@ -67,6 +68,7 @@ impl LinkSocket {
         sys::never_fragment(&fd, local)?;
         sys::set_buffers(&fd, RECEIVE_BUFFER, SEND_BUFFER)?;
         sys::bind(&fd, local)?;
+        sys::ask_for_times(&fd);
         let gro = config.segmentation == Segmentation::On && sys::enable_gro(&fd);
         let local = sys::local_addr(&fd)?;
         Ok(Self { fd, local, receiver: Receiver::new(gro), sender: Sender::new(config.segmentation) })
@@ -79,6 +81,8 @@ impl LinkSocket {
 
     /// Appends what has arrived, at most [`MAX_BATCH`](crate::MAX_BATCH) kernel packets, to `out`. Returns how many datagrams; zero if none waits.
     ///
+    /// `make_meta` is told where each came from, and how long it lay in the socket, as far as the kernel knows.
+    ///
     /// Datagrams longer than 9,216 bytes are dropped: no path is that wide.
     ///
     /// # Errors
@@ -86,7 +90,7 @@ impl LinkSocket {
     pub fn recv_batch<M>(
         &mut self,
         out: &mut Batch<M>,
-        make_meta: impl FnMut(Datagram) -> M,
+        make_meta: impl FnMut(Datagram, Duration) -> M,
     ) -> io::Result<usize> {
         self.receiver.recv(&self.fd, out, make_meta)
     }

@@ -6,6 +6,7 @@ use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bondwire_packet::Batch;
 use libc::c_int;
@@ -18,7 +19,9 @@ const SLOT: usize = 9_216;
 const GRO_SLOT: usize = 65_536;
 /// Packets per call with `UDP_GRO`: few large buffers stay in the cache.
 const GRO_BATCH: usize = 8;
-/// Room for both kinds of packet info and a segment size, aligned as control messages must be.
+/// What waited for longer, or less than nothing, says that the clock was set meanwhile.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// Room for both kinds of packet info, a segment size and a time, aligned as control messages must be.
 type Control = [u64; 16];
 
 const UDP_GRO: c_int = 104;
@@ -36,6 +39,16 @@ pub(crate) struct Receiver {
 struct Notes {
     local: Option<IpAddr>,
     segment: Option<usize>,
+    /// When the packet arrived, by the time of day.
+    arrived: Option<Duration>,
+}
+
+impl Notes {
+    /// How long the packet lay in the socket, if it was read at `now` by the time of day; zero if nobody knows.
+    fn waited(&self, now: Duration) -> Duration {
+        let waited = self.arrived.and_then(|arrived| now.checked_sub(arrived)).unwrap_or_default();
+        if waited > LONGEST_WAIT { Duration::ZERO } else { waited }
+    }
 }
 
 impl Receiver {
@@ -48,7 +61,7 @@ impl Receiver {
         &mut self,
         fd: &OwnedFd,
         out: &mut Batch<M>,
-        mut make_meta: impl FnMut(Datagram) -> M,
+        mut make_meta: impl FnMut(Datagram, Duration) -> M,
     ) -> io::Result<usize> {
         // SAFETY: all-zero is a valid value of these plain C structures.
         let (mut headers, mut names, mut pieces): (
@@ -89,6 +102,7 @@ impl Receiver {
                 _ => return Err(error),
             }
         };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut datagrams = 0;
         for (index, header) in headers.iter().enumerate().take(count) {
             let Some(remote) = sys::from_sockaddr(&names[index]) else { continue };
@@ -99,8 +113,9 @@ impl Receiver {
             let start = index * self.slot;
             let packet = &self.buffer[start..start + header.msg_len as usize];
             let segment = notes.segment.unwrap_or(packet.len()).max(1);
+            let waited = notes.waited(now);
             for datagram in packet.chunks(segment) {
-                out.push(datagram, make_meta(Datagram { remote, local: notes.local }));
+                out.push(datagram, make_meta(Datagram { remote, local: notes.local }, waited));
                 datagrams += 1;
             }
         }
@@ -132,10 +147,33 @@ fn read_notes(header: &libc::msghdr) -> Notes {
                 let size = unsafe { data.cast::<c_int>().read_unaligned() };
                 notes.segment = usize::try_from(size).ok();
             }
+            (libc::SOL_SOCKET, sys::SO_TIMESTAMPNS_NEW) => {
+                // SAFETY: this kind carries two 64-bit numbers, seconds and nanoseconds, on every machine.
+                let [seconds, nanos] = unsafe { data.cast::<[i64; 2]>().read_unaligned() };
+                notes.arrived = match (u64::try_from(seconds), u32::try_from(nanos)) {
+                    (Ok(seconds), Ok(nanos)) => Some(Duration::new(seconds, nanos)),
+                    _ => None,
+                };
+            }
             _ => {}
         }
         // SAFETY: `next` came from the same header's control area.
         next = unsafe { libc::CMSG_NXTHDR(header, next) };
     }
     notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_is_no_wait() {
+        let at = Duration::from_millis;
+        let notes = Notes { arrived: Some(at(5_000)), ..Notes::default() };
+        assert_eq!(notes.waited(at(5_012)), at(12));
+        assert_eq!(notes.waited(at(4_000)), Duration::ZERO, "set back");
+        assert_eq!(notes.waited(at(3_605_000)), Duration::ZERO, "set forward");
+        assert_eq!(Notes::default().waited(at(5_012)), Duration::ZERO, "not known");
+    }
 }

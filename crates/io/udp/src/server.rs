@@ -2,6 +2,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use bondwire_packet::Batch;
 
@@ -78,6 +79,7 @@ impl ServerSocket {
             }
             other => other,
         })?;
+        sys::ask_for_times(&fd);
         let gro = segmentation == Segmentation::On && sys::enable_gro(&fd);
         let local = sys::local_addr(&fd)?;
         Ok(Self { fd, local, receiver: Receiver::new(gro), sender: Sender::new(segmentation) })
@@ -95,7 +97,7 @@ impl ServerSocket {
     pub fn recv_batch<M>(
         &mut self,
         out: &mut Batch<M>,
-        make_meta: impl FnMut(Datagram) -> M,
+        make_meta: impl FnMut(Datagram, Duration) -> M,
     ) -> io::Result<usize> {
         self.receiver.recv(&self.fd, out, make_meta)
     }

@@ -11,6 +11,8 @@ use crate::error::OpenError;
 
 /// Since Linux 5.0; missing from older C headers.
 const UDP_GRO: c_int = 104;
+/// Since Linux 5.1: times of arrival with 64 bits on every machine; its messages have the same number.
+pub(crate) const SO_TIMESTAMPNS_NEW: c_int = 64;
 
 fn io_error(what: impl Into<String>) -> OpenError {
     OpenError::Io { what: what.into(), source: io::Error::last_os_error() }
@@ -114,6 +116,12 @@ pub(crate) fn set_buffers(fd: &OwnedFd, receive: usize, send: usize) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Asks for the time at which each datagram arrived. Without it (an older kernel) they count as read when they came.
+pub(crate) fn ask_for_times(fd: &OwnedFd) {
+    let on: c_int = 1;
+    let _ = set_option(fd, libc::SOL_SOCKET, SO_TIMESTAMPNS_NEW, &on);
 }
 
 /// Whether the kernel knows `UDP_GRO`.

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
 
 use bondwire_packet::Batch;
 
@@ -31,7 +32,7 @@ fn receive(socket: &mut ServerSocket, count: usize) -> Batch<Datagram> {
     let mut received = Batch::default();
     while received.len() < count {
         wait_readable(socket);
-        socket.recv_batch(&mut received, |datagram| datagram).unwrap();
+        socket.recv_batch(&mut received, |datagram, _| datagram).unwrap();
     }
     received
 }
@@ -64,7 +65,7 @@ fn there_and_back(target: IpAddr, segmentation: Segmentation) {
     let mut answers = Batch::default();
     while answers.len() < 100 {
         wait_readable(&client);
-        client.recv_batch(&mut answers, |datagram| datagram).unwrap();
+        client.recv_batch(&mut answers, |datagram, _| datagram).unwrap();
     }
     assert!(answers.iter().all(|(_, from)| from.remote.ip() == target), "answered from another address");
 }
@@ -72,6 +73,25 @@ fn there_and_back(target: IpAddr, segmentation: Segmentation) {
 #[test]
 fn datagrams_pass_both_ways_ipv4() {
     there_and_back(LOCAL4, Segmentation::Off);
+}
+
+#[test]
+fn a_datagram_that_was_read_late_says_so() {
+    for segmentation in [Segmentation::Off, Segmentation::On] {
+        let mut server =
+            ServerSocket::bind(&ServerConfig { segmentation, ..ServerConfig::all_addresses(0) }).unwrap();
+        let to = SocketAddr::new(LOCAL4, server.local_addr().port());
+        UdpSocket::bind((LOCAL4, 0)).unwrap().send_to(b"late", to).unwrap();
+        let sent = Instant::now();
+        wait_readable(&server);
+        std::thread::sleep(Duration::from_millis(20));
+        let mut received = Batch::default();
+        server.recv_batch(&mut received, |_, waited| waited).unwrap();
+        let passed = sent.elapsed();
+        let (_, waited) = received.get(0).unwrap();
+        // Beyond a second it could be the clock's doing, and counts as nothing.
+        assert!(*waited >= Duration::from_millis(20) || passed >= Duration::from_secs(1), "{waited:?}");
+    }
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use core::time::Duration;
 
 use bondwire_bond::{
-    Client, ClientConfig, ClientEvent, ClientRecord, ClientState, ClientStatus, DatagramBatch, LinkRules,
-    LinkUp, Route, Server, ServerConfig, ServerEvent, SessionStatus,
+    ArrivalBatch, Client, ClientConfig, ClientEvent, ClientRecord, ClientState, ClientStatus, DatagramBatch,
+    LinkRules, LinkUp, Route, Server, ServerConfig, ServerEvent, SessionStatus,
 };
 use bondwire_crypto::{Cipher, Psk, SecretKey};
 use bondwire_netem::{PipeConfig, PipeStats, Rng};
@@ -35,8 +35,8 @@ pub struct Bonded {
     shared: Option<Shared>,
     neighbours: Neighbours,
     transmit: DatagramBatch,
-    to_client: DatagramBatch,
-    to_server: DatagramBatch,
+    to_client: ArrivalBatch,
+    to_server: ArrivalBatch,
     log: Vec<(Timestamp, BondEvent)>,
     /// Counts the session's beginnings.
     sessions: u32,
@@ -126,8 +126,8 @@ impl Bonded {
             shared: None,
             neighbours: Neighbours::default(),
             transmit: DatagramBatch::default(),
-            to_client: DatagramBatch::default(),
-            to_server: DatagramBatch::default(),
+            to_client: ArrivalBatch::default(),
+            to_server: ArrivalBatch::default(),
             log: Vec::new(),
             sessions: 0,
         }
@@ -282,8 +282,10 @@ impl Bonded {
         match carried {
             Carried::Bond(datagram) => {
                 let local = Some(datagram.destination.ip());
-                self.to_server
-                    .push(&datagram.payload, Route { link: LinkId(0), local, remote: datagram.source });
+                self.to_server.push(
+                    &datagram.payload,
+                    Route { link: LinkId(0), local, remote: datagram.source }.into(),
+                );
             }
             Carried::Neighbour(packet) => self.neighbours.on_arrival(Side::Server, &packet, now),
         }
@@ -293,7 +295,7 @@ impl Bonded {
         match carried {
             Carried::Bond(datagram) => {
                 let route = Route { link: self.links[link].id(), local: None, remote: datagram.source };
-                self.to_client.push(&datagram.payload, route);
+                self.to_client.push(&datagram.payload, route.into());
             }
             Carried::Neighbour(packet) => self.neighbours.on_arrival(Side::Client, &packet, now),
         }

@@ -152,12 +152,12 @@ impl Server {
     }
 
     /// Datagrams arrived. They are opened in place; inner packets go to `deliver`.
-    pub fn handle_datagrams(&mut self, batch: &mut DatagramBatch, deliver: &mut PacketBatch, now: Timestamp) {
+    pub fn handle_datagrams(&mut self, batch: &mut ArrivalBatch, deliver: &mut PacketBatch, now: Timestamp) {
         for index in 0..batch.len() {
-            let Some((datagram, route)) = batch.get_mut(index) else { break };
-            let route = *route;
+            let Some((datagram, arrival)) = batch.get_mut(index) else { break };
+            let (arrival, route) = (*arrival, arrival.route);
             match classify(datagram) {
-                Ok((DatagramKind::Data { .. }, id)) => self.handle_data(id, route, datagram, deliver, now),
+                Ok((DatagramKind::Data { .. }, id)) => self.handle_data(id, arrival, datagram, deliver, now),
                 Ok((DatagramKind::Initiation, _)) => self.handle_initiation(route, datagram, now),
                 Ok(_) | Err(_) => self.drops.count(DropReason::Malformed),
             }
@@ -300,7 +300,7 @@ impl Server {
     fn handle_data(
         &mut self,
         id: SessionId,
-        route: Route,
+        arrival: Arrival,
         datagram: &mut [u8],
         deliver: &mut PacketBatch,
         now: Timestamp,
@@ -315,11 +315,11 @@ impl Server {
             if confirmed { admits(config, v4, v6, packet) } else { Err(DropReason::NoSession) }
         };
         let mut delivery = Delivery { batch: deliver, admit: &mut admit };
-        if !seat.session.handle_datagram(route, datagram, &mut delivery, now) {
+        if !seat.session.handle_datagram(arrival, datagram, &mut delivery, now) {
             return;
         }
         if !seat.confirmed {
-            self.confirm(id, route, now);
+            self.confirm(id, arrival.route, now);
         }
         self.ready.insert(id);
         self.react(id, now);

@@ -4,7 +4,7 @@ use super::content::{Content, Control, Item};
 use super::lane::{Challenge, Lane, overhead};
 use super::{Delivery, MAX_PATHS, Outlet, Role, Session, SessionEvent};
 use crate::order::Tag;
-use crate::types::{DropReason, Route};
+use crate::types::{Arrival, DropReason, Route};
 use bondwire_path::{AckInfo, PathState};
 use bondwire_units::{PathId, Timestamp};
 use bondwire_wire::frame::PathState as PeerState;
@@ -20,18 +20,19 @@ impl Session {
     /// A Data datagram for this session arrived. It is opened in place. Returns whether it was authentic.
     pub(crate) fn handle_datagram(
         &mut self,
-        route: Route,
+        arrival: Arrival,
         datagram: &mut [u8],
         delivery: &mut Delivery<'_>,
         now: Timestamp,
     ) -> bool {
+        let route = arrival.route;
         match self.open(route, datagram, now) {
             Ok((index, plain)) => {
                 self.last_received = now;
                 let bytes = datagram.len() + overhead(route.remote);
                 let eliciting = self.handle_frames(
                     index,
-                    route,
+                    arrival,
                     &datagram[HEADER_LEN..HEADER_LEN + plain.len],
                     delivery,
                     now,
@@ -40,7 +41,7 @@ impl Session {
                     if let Some(solver) = &mut lane.solver {
                         solver.handle_packet(plain.number, &datagram[HEADER_LEN..HEADER_LEN + plain.len]);
                     }
-                    lane.path.on_packet_received(plain.number, eliciting, now);
+                    lane.path.on_packet_received(plain.number, eliciting, arrival.waited, now);
                     self.on_address(plain, route, bytes, now);
                 }
                 self.take_recovered(delivery, now);
@@ -127,7 +128,7 @@ impl Session {
     fn handle_frames(
         &mut self,
         index: usize,
-        route: Route,
+        arrival: Arrival,
         plain: &[u8],
         delivery: &mut Delivery<'_>,
         now: Timestamp,
@@ -142,10 +143,10 @@ impl Session {
             eliciting |= frame.is_ack_eliciting();
             match frame {
                 Frame::Padding | Frame::Ping => {}
-                Frame::Ack(ack) => self.handle_ack(arrived_on, &ack, now),
+                Frame::Ack(ack) => self.handle_ack(arrived_on, &ack, arrival.waited, now),
                 Frame::PathChallenge(token) => {
                     if let Some(lane) = self.lane(arrived_on) {
-                        lane.response = Some((token, route));
+                        lane.response = Some((token, arrival.route));
                     }
                 }
                 Frame::PathResponse(token) => self.handle_path_response(arrived_on, token, now),
@@ -178,12 +179,13 @@ impl Session {
         self.lanes.iter_mut().find(|lane| lane.id == id)
     }
 
-    fn handle_ack(&mut self, arrived_on: PathId, ack: &Ack<'_>, now: Timestamp) {
+    fn handle_ack(&mut self, arrived_on: PathId, ack: &Ack<'_>, waited: Duration, now: Timestamp) {
         let Some(index) = self.lanes.iter().position(|lane| lane.id == ack.path) else { return };
         let info = AckInfo {
             largest: ack.largest,
             delay: Duration::from_micros(ack.delay_micros),
             received_at_micros: ack.received_at,
+            waited,
             ranges: ack.ranges(),
         };
         let (mut acked, mut lost) = (core::mem::take(&mut self.acked), core::mem::take(&mut self.lost));

@@ -202,10 +202,10 @@ impl Net {
 
     /// Lets the first client read what was sent to it while the second one ran.
     pub fn run_other(&mut self, mut first: Client, span: Duration) -> Vec<ClientEvent> {
-        let mut batch = DatagramBatch::default();
+        let mut batch = ArrivalBatch::default();
         let mut deliver = PacketBatch::default();
         for datagram in core::mem::take(&mut self.seen) {
-            batch.push(&datagram, Route { link: LinkId(1), local: None, remote: server_address() });
+            batch.push(&datagram, Route { link: LinkId(1), local: None, remote: server_address() }.into());
         }
         first.handle_datagrams(&mut batch, &mut deliver, self.now + span);
         core::iter::from_fn(|| first.poll_event()).collect()
@@ -288,19 +288,21 @@ impl Net {
                 break;
             }
             let (wire, datagram) = entry.remove();
-            let mut batch = DatagramBatch::default();
+            let mut batch = ArrivalBatch::default();
             match wire {
                 Wire::ToServer(from) => {
                     batch.push(
                         &datagram,
-                        Route { link: LinkId(0), local: Some(server_address().ip()), remote: from },
+                        Route { link: LinkId(0), local: Some(server_address().ip()), remote: from }.into(),
                     );
                     self.server.handle_datagrams(&mut batch, &mut deliver, self.now);
                     collect(&mut deliver, &mut self.to_server);
                 }
                 Wire::ToClient(link) => {
-                    batch
-                        .push(&datagram, Route { link: LinkId(link), local: None, remote: server_address() });
+                    batch.push(
+                        &datagram,
+                        Route { link: LinkId(link), local: None, remote: server_address() }.into(),
+                    );
                     self.client.handle_datagrams(&mut batch, &mut deliver, self.now);
                     collect(&mut deliver, &mut self.to_client);
                 }
@@ -400,8 +402,8 @@ impl Net {
                 datagram[at] ^= 1 << (next() % 8);
             }
             let (mut batch, mut deliver, mut out) =
-                (DatagramBatch::default(), PacketBatch::default(), DatagramBatch::default());
-            batch.push(&datagram, Route { link: LinkId(0), local: None, remote: from });
+                (ArrivalBatch::default(), PacketBatch::default(), DatagramBatch::default());
+            batch.push(&datagram, Route { link: LinkId(0), local: None, remote: from }.into());
             self.server.handle_datagrams(&mut batch.clone(), &mut deliver, self.now);
             self.client.handle_datagrams(&mut batch, &mut deliver, self.now);
             assert!(deliver.is_empty());

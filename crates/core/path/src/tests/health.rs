@@ -104,7 +104,13 @@ fn acknowledging_what_was_never_sent_is_an_error() {
     let mut run = Loop::new(link(50.0, 10, 0, 0.0), 1);
     run.run_until(at(100));
     let next = run.sender.next_packet_number();
-    let ack = AckInfo { largest: next, delay: Duration::ZERO, received_at_micros: 0, ranges: [next..=next] };
+    let ack = AckInfo {
+        largest: next,
+        delay: Duration::ZERO,
+        received_at_micros: 0,
+        waited: Duration::ZERO,
+        ranges: [next..=next],
+    };
     let error = run.sender.handle_ack(ack, true, &mut Vec::new(), &mut Vec::new(), run.now).unwrap_err();
     assert_eq!((error.largest, error.next), (next, next));
 }

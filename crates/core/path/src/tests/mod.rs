@@ -204,7 +204,7 @@ impl Loop {
                 continue;
             }
             self.arrived += size as u64;
-            self.receiver.on_packet_received(number, eliciting, self.now);
+            self.receiver.on_packet_received(number, eliciting, Duration::ZERO, self.now);
             self.reply();
         }
         self.reply();
@@ -232,6 +232,7 @@ impl Loop {
                 largest: ack.largest,
                 delay: ack.delay,
                 received_at_micros: ack.received_at_micros,
+                waited: Duration::ZERO,
                 ranges: ack.ranges,
             };
             let (mut acked, mut lost) = (Vec::new(), Vec::new());

@@ -19,7 +19,7 @@ fn echo() {
     println!("ready");
     while is_readable(&socket, 20_000) {
         let (mut questions, mut answers) = (Batch::default(), Batch::default());
-        socket.recv_batch(&mut questions, |from| from).unwrap();
+        socket.recv_batch(&mut questions, |from, _| from).unwrap();
         for (_, from) in questions.iter() {
             answers.push(from.remote.ip().to_string().as_bytes(), *from);
         }
@@ -39,7 +39,7 @@ fn ask(link: &str, local: IpAddr, remote: IpAddr) -> String {
         let outcome = socket.send_batch(&batch, 0..1, |to| *to);
         assert!(outcome.errors.is_empty(), "{link}: {outcome:?}");
         if is_readable(&socket, 100) {
-            socket.recv_batch(&mut answer, |from| from).unwrap();
+            socket.recv_batch(&mut answer, |from, _| from).unwrap();
             let (bytes, from) = answer.get(0).unwrap();
             assert_eq!(from.remote, to.remote);
             return String::from_utf8(bytes.to_vec()).unwrap();
