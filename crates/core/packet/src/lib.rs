@@ -4,7 +4,7 @@
 //! once, without allocating, and says which flow it belongs to ([`FlowKey`]) and what that flow needs ([`FlowClass`]);
 //! schedulers and queues work with these two and never look at the bytes again. [`set_ce`] marks congestion in place, and
 //! [`checksum`] keeps what was changed valid. [`build`] makes packets: the ICMP messages that a tunnel has to send, and the
-//! traffic of tests and simulations.
+//! traffic of tests and simulations. [`segments`] couples TCP segments into large packets, and cuts such packets apart.
 //!
 //! Nothing here trusts a packet: each length is checked against the bytes that are there, and walks over extension headers
 //! are bounded.
@@ -17,6 +17,7 @@ mod class;
 mod ecn;
 mod flow;
 mod ip;
+pub mod segments;
 #[cfg(test)]
 mod tests;
 mod transport;

@@ -335,3 +335,225 @@ proptest! {
         prop_assert!(batch.is_empty() && batch.get(0).is_none());
     }
 }
+
+mod trains {
+    use super::*;
+    use crate::segments::{Coupling, MAX_SEGMENTS, Train, coupling, split};
+
+    const TIME: [u8; 12] = [1, 1, 8, 10, 0, 0, 0, 7, 0, 0, 0, 9];
+
+    fn segment(pair: (SocketAddr, SocketAddr), sequence: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let fields = TcpFields { sequence, acknowledgement: 77, flags, window: 500, options: &TIME };
+        build::tcp(pair.0, pair.1, &fields, payload).unwrap()
+    }
+
+    fn pair4() -> (SocketAddr, SocketAddr) {
+        (SocketAddr::from((A4, 80)), SocketAddr::from((B4, 5_000)))
+    }
+
+    fn pair6() -> (SocketAddr, SocketAddr) {
+        (SocketAddr::from((A6, 80)), SocketAddr::from((B6, 5_000)))
+    }
+
+    /// The large packet that a train makes, its checksum completed as the kernel would.
+    fn whole(train: &mut Train, segments: &[Vec<u8>]) -> (Vec<u8>, u16) {
+        let coupled = train.close();
+        let header_len = coupled.headers.len();
+        let mut packet = coupled.headers.to_vec();
+        let (transport, offset, segment) = (coupled.transport, coupled.checksum_offset, coupled.segment);
+        segments.iter().for_each(|one| packet.extend(&one[header_len..]));
+        assert!(checksum::complete(&mut packet, transport, offset));
+        (packet, segment)
+    }
+
+    fn couple(segments: &[Vec<u8>]) -> (Train, usize) {
+        let mut train = Train::begin(&segments[0]).unwrap();
+        let joined = segments[1..].iter().take_while(|one| train.push(&segments[0], one)).count() + 1;
+        (train, joined)
+    }
+
+    #[test]
+    fn a_train_is_one_valid_packet_and_comes_apart_as_it_was() {
+        for pair in [pair4(), pair6()] {
+            let segments: Vec<Vec<u8>> = (0..5u32)
+                .map(|n| {
+                    let (flags, len) =
+                        if n == 4 { (tcp_flags::ACK | tcp_flags::PSH, 123) } else { (tcp_flags::ACK, 1_000) };
+                    segment(pair, (u32::MAX - 1_500).wrapping_add(n * 1_000), flags, &vec![n as u8 + 1; len])
+                })
+                .collect();
+            let (mut train, joined) = couple(&segments);
+            assert_eq!((joined, train.len()), (5, 5));
+            let (packet, size) = whole(&mut train, &segments);
+            assert_eq!(size, 1_000);
+            assert!(is_valid(&packet));
+            let info = parse(&packet).unwrap();
+            assert_eq!((info.total_len, info.payload_len()), (packet.len(), 4_123));
+            let mut apart = PacketBatch::default();
+            assert_eq!(split(&packet, size, &mut apart), Some(5));
+            for (index, ((made, _), was)) in apart.iter().zip(&segments).enumerate() {
+                assert!(is_valid(made));
+                let mut made = made.to_vec();
+                if pair.0.is_ipv4() {
+                    assert_eq!(made[4..6], (index as u16).to_be_bytes(), "identification");
+                    // The maker of test packets gives none.
+                    (made[4], made[5]) = (was[4], was[5]);
+                    (made[10], made[11]) = (was[10], was[11]);
+                }
+                assert_eq!(&made, was);
+            }
+        }
+    }
+
+    #[test]
+    fn what_differs_does_not_join() {
+        let ack = tcp_flags::ACK;
+        let first = segment(pair4(), 1_000, ack, &[1; 100]);
+        let good = segment(pair4(), 1_100, ack, &[2; 100]);
+        let joins = |second: &[u8]| Train::begin(&first).unwrap().push(&first, second);
+        assert!(joins(&good));
+        let repaired = |mut packet: Vec<u8>| {
+            packet[10..12].fill(0);
+            let sum = checksum::internet_checksum(&packet[..20]);
+            packet[10..12].copy_from_slice(&sum.to_be_bytes());
+            packet[36..38].fill(0);
+            let pseudo = checksum::pseudo_header_sum(A4.into(), B4.into(), protocol::TCP, packet.len() - 20);
+            let sum = checksum::finish(checksum::sum(&packet[20..], pseudo));
+            packet[36..38].copy_from_slice(&sum.to_be_bytes());
+            packet
+        };
+        let changed = |at: usize, to: u8| {
+            let mut packet = good.clone();
+            packet[at] = to;
+            repaired(packet)
+        };
+        assert!(joins(&changed(52 + 3, 9)), "another payload is no difference");
+        for (what, at, to) in [
+            ("TOS", 1, 3),
+            ("hop limit", 8, 9),
+            ("source", 12, 11),
+            ("port", 21, 81),
+            ("acknowledgement", 31, 1),
+            ("window", 35, 1),
+            ("time stamp", 47, 1),
+            ("may be cut up, with another identification", 6, 0),
+            ("a part", 7, 1),
+        ] {
+            assert!(!joins(&changed(at, to)), "{what}");
+        }
+        let mut broken = good.clone();
+        broken[60] ^= 1;
+        assert!(!joins(&broken), "a wrong checksum must stay one");
+        let mut other = first.clone();
+        other[60] ^= 1;
+        assert!(!Train::begin(&other).unwrap().push(&other, &good), "the first one's too");
+        assert!(!joins(&segment(pair4(), 1_101, ack, &[2; 100])), "a gap");
+        assert!(!joins(&segment(pair4(), 1_000, ack, &[2; 100])), "again");
+        assert!(!joins(&segment(pair4(), 1_100, ack, &[2; 101])), "longer");
+        assert!(!joins(&segment(pair4(), 1_100, ack | tcp_flags::FIN, &[2; 100])));
+        assert!(!joins(&segment(pair6(), 1_100, ack, &[2; 100])));
+        let mut ended = Train::begin(&first).unwrap();
+        assert!(ended.push(&first, &segment(pair4(), 1_100, ack, &[2; 99])));
+        assert!(!ended.push(&first, &segment(pair4(), 1_199, ack, &[2; 99])), "a short one ends it");
+        let pushed = segment(pair4(), 1_000, ack | tcp_flags::PSH, &[1; 100]);
+        assert!(!Train::begin(&pushed).unwrap().push(&pushed, &good), "so does PSH");
+    }
+
+    #[test]
+    fn what_may_overtake_is_told() {
+        let tcp = |flags, payload: &[u8]| segment(pair4(), 1, flags, payload);
+        assert_eq!(coupling(&tcp(tcp_flags::ACK, b"data")), Coupling::Segment);
+        assert_eq!(coupling(&tcp(tcp_flags::ACK, b"")), Coupling::Alone);
+        for flags in [tcp_flags::SYN, tcp_flags::FIN, tcp_flags::RST, tcp_flags::URG, tcp_flags::CWR] {
+            let packet = tcp(tcp_flags::ACK | flags, b"data");
+            assert_eq!(coupling(&packet), Coupling::Alone);
+            assert!(Train::begin(&packet).is_none());
+        }
+        assert_eq!(coupling(&udp(0, Ecn::NotEct)), Coupling::Free);
+        assert_eq!(coupling(&build::icmp_echo(A6.into(), B6.into(), 1, 1, b"").unwrap()), Coupling::Free);
+        for odd in [&[][..], &[0x45], &[0x60; 10], &[0xff; 60]] {
+            assert_eq!(coupling(odd), Coupling::Barrier);
+        }
+        let mut part = udp(0, Ecn::NotEct);
+        part[6] = 0x20;
+        assert_eq!(coupling(&part), Coupling::Barrier);
+        let train = Train::begin(&tcp(tcp_flags::ACK, b"data")).unwrap();
+        assert!(train.is_of_flow(&tcp(tcp_flags::ACK | tcp_flags::FIN, b"")));
+        assert!(!train.is_of_flow(&segment((pair4().1, pair4().0), 1, tcp_flags::ACK, b"")));
+        assert!(!train.is_of_flow(&segment(pair6(), 1, tcp_flags::ACK, b"")) && !train.is_of_flow(&[]));
+    }
+
+    #[test]
+    fn a_train_has_an_end() {
+        let segments: Vec<Vec<u8>> =
+            (0..100).map(|n| segment(pair4(), n * 10, tcp_flags::ACK, &[3; 10])).collect();
+        assert_eq!(couple(&segments).1, MAX_SEGMENTS);
+        let segments: Vec<Vec<u8>> =
+            (0..60).map(|n| segment(pair4(), n * 1_400, tcp_flags::ACK, &[3; 1_400])).collect();
+        let (mut train, joined) = couple(&segments);
+        assert_eq!(joined, (65_535 - 52) / 1_400);
+        assert!(is_valid(&whole(&mut train, &segments[..joined]).0));
+    }
+
+    #[test]
+    fn flags_of_a_large_packet_go_where_they_belong() {
+        let all = tcp_flags::ACK | tcp_flags::PSH | tcp_flags::FIN | tcp_flags::CWR;
+        let packet = segment(pair4(), 0, all, &[4; 250]);
+        let mut apart = PacketBatch::default();
+        assert_eq!(split(&packet, 100, &mut apart), Some(3));
+        let flags: Vec<u8> = apart.iter().map(|(one, _)| parse(one).unwrap().tcp.unwrap().flags).collect();
+        let ack = tcp_flags::ACK;
+        assert_eq!(flags, [ack | tcp_flags::CWR, ack, ack | tcp_flags::PSH | tcp_flags::FIN]);
+        assert_eq!(split(&packet, 0, &mut apart), None);
+        assert_eq!(split(&segment(pair4(), 0, ack, &[0; 2_000]), 1, &mut apart), None, "too many");
+        assert_eq!(split(&udp(0, Ecn::NotEct), 100, &mut apart), None);
+        assert_eq!(apart.len(), 3);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(bytes in vec(any::<u8>(), 0..200), other in vec(any::<u8>(), 0..200), segment: u16) {
+            let mut apart = PacketBatch::default();
+            if let Some(count) = split(&bytes, segment, &mut apart) {
+                prop_assert_eq!(count, apart.len());
+            }
+            if let Some(mut train) = Train::begin(&bytes) {
+                train.push(&bytes, &other);
+                prop_assert!(train.is_of_flow(&bytes));
+                train.close();
+            }
+        }
+
+        #[test]
+        fn a_stream_keeps_its_bytes(
+            (a, b) in pair(), lens in vec(1usize..1_400, 1..80), sequence: u32, flip in any::<proptest::sample::Index>(),
+        ) {
+            let mut at = sequence;
+            let segments: Vec<Vec<u8>> = lens.iter().map(|len| {
+                let one = segment((a, b), at, tcp_flags::ACK, &vec![*len as u8; *len]);
+                at = at.wrapping_add(*len as u32);
+                one
+            }).collect();
+            let (mut train, joined) = couple(&segments);
+            let (packet, size) = whole(&mut train, &segments[..joined]);
+            prop_assert!(is_valid(&packet));
+            let mut apart = PacketBatch::default();
+            prop_assert_eq!(split(&packet, size, &mut apart), Some(joined));
+            let header = packet.len() - lens[..joined].iter().sum::<usize>();
+            for ((made, _), was) in apart.iter().zip(&segments) {
+                prop_assert!(is_valid(made));
+                prop_assert_eq!(&made[header..], &was[header..]);
+            }
+            // A flipped bit of the first or the second segment keeps the two apart.
+            if joined > 1 {
+                let mut spoilt = segments.clone();
+                let bit = flip.index((segments[0].len() + segments[1].len()) * 8);
+                let (which, bit) = if bit < segments[0].len() * 8 { (0, bit) } else { (1, bit - segments[0].len() * 8) };
+                spoilt[which][bit / 8] ^= 1 << (bit % 8);
+                if let Some(mut train) = Train::begin(&spoilt[0]) {
+                    prop_assert!(!train.push(&spoilt[0], &spoilt[1]));
+                }
+            }
+        }
+    }
+}

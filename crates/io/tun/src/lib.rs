@@ -5,7 +5,8 @@
 //! of which the kernel routes into one, and a packet socket reads and writes the other. Both look the same from here and from the routing table.
 //!
 //! Reading and writing never block. What the kernel does not take is dropped and counted: a tunnel is a link, and links lose packets.
-//! [`Offload`](bondwire_packet::Offload) notes are plain on reading; packets that stand for several are refused on writing, until the device speaks `vnet_hdr`.
+//! Segments of a TCP flow pass a TUN interface in trains (`vnet_hdr`; [`bondwire_packet::segments`]); above it there are single packets only:
+//! [`Offload`](bondwire_packet::Offload) notes are plain on reading, and packets that stand for several are refused on writing.
 //!
 //! Life-cycle: [`Device::open`] makes it, sets its MTU and queue, and switches it on; addresses and routes come by `bondwire-netctl`.
 //! Bounds: one packet of 65,535 bytes of spare room in the caller's batch; 32 slots of the MTU for the packet device.
@@ -145,7 +146,7 @@ impl Device {
         netlink.set_mtu(&self.name, mtu)
     }
 
-    /// Appends the packets that wait, at most `max`, and gives their number. Zero if none waits.
+    /// Appends the packets that wait, and gives their number. Zero if none waits. Stops at `max`, which only the segments of one large TCP packet may exceed.
     ///
     /// # Errors
     /// The device was removed, or the kernel failed in another way that more calls will not cure.
@@ -156,7 +157,7 @@ impl Device {
         }
     }
 
-    /// Hands the packets to the kernel, in order.
+    /// Hands the packets to the kernel, those of each flow in order; one that is no TCP may overtake TCP segments that are gathered.
     pub fn send_batch(&mut self, batch: &PacketBatch) -> Written {
         match &mut self.kind {
             Kind::Tun(tun) => tun.send_batch(batch),

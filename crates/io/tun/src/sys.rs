@@ -11,6 +11,9 @@ use libc::{c_int, c_short};
 use crate::packet::SLOTS;
 
 const TUNSETIFF: u64 = 0x4004_54ca;
+const TUNSETOFFLOAD: u64 = 0x4004_54d0;
+/// `TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6`: unfinished checksums and large TCP packets may be handed over.
+const TRAINS: u64 = 0x01 | 0x02 | 0x04;
 const SIOCETHTOOL: u64 = 0x8946;
 /// `ETHTOOL_S{TXCSUM,SG,TSO,GSO}`: each switches one offload.
 const OFFLOADS: [u32; 4] = [0x17, 0x19, 0x1f, 0x24];
@@ -56,12 +59,18 @@ fn check(result: c_int) -> io::Result<()> {
 
 /// Attaches the open `/dev/net/tun` to a new interface, and gives the name that it got.
 pub(crate) fn make_tun(file: &File, name: &str) -> io::Result<String> {
-    let flags = (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_TUN_EXCL) as c_short;
+    let flags = (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_TUN_EXCL | libc::IFF_VNET_HDR) as c_short;
     let mut request = FlagsRequest { name: interface_name(name), flags, padding: [0; 22] };
     // SAFETY: the request is a whole `struct ifreq` (40 bytes) that outlives the call.
     check(unsafe { libc::ioctl(file.as_raw_fd(), TUNSETIFF as _, &raw mut request) })?;
     let length = request.name.iter().position(|byte| *byte == 0).unwrap_or(request.name.len());
     Ok(String::from_utf8_lossy(&request.name[..length]).into_owned())
+}
+
+/// Lets the kernel hand over large TCP packets, and leave checksums to us.
+pub(crate) fn accept_trains(file: &File) -> io::Result<()> {
+    // SAFETY: the argument is a number.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), TUNSETOFFLOAD as _, TRAINS as libc::c_ulong) })
 }
 
 /// Switches checksum and segmentation offload of an Ethernet device off.

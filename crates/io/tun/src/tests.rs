@@ -1,6 +1,7 @@
 //! Each test runs again inside a network namespace of its own, as root or with a user namespace.
 
-use std::net::UdpSocket;
+use std::io::{Read, Write};
+use std::net::{TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::Command;
 
@@ -132,6 +133,76 @@ fn packets_pass_a_tun_device() {
     in_namespace("tests::packets_pass_a_tun_device", || packets_pass(DeviceKind::Tun));
 }
 
+/// Packets that the interface took in, and handed out, as the kernel counts them: a train is one.
+fn kernel_counts() -> (u64, u64) {
+    let text = std::fs::read_to_string("/proc/net/dev").unwrap();
+    let line = text.lines().find_map(|line| line.trim_start().strip_prefix("bwe0:")).unwrap();
+    let counts: Vec<u64> = line.split_whitespace().map(|word| word.parse().unwrap()).collect();
+    (counts[1], counts[9])
+}
+
+/// A TCP connection that meets itself: each packet comes back with its ends exchanged, which is a simultaneous open (RFC 9293, section 3.5) and
+/// then an echo. What comes back has gone through the device both ways, in trains.
+#[test]
+fn a_stream_passes_in_trains() {
+    if !is_root() {
+        eprintln!("an ordinary user may not be allowed to open /dev/net/tun");
+        return;
+    }
+    in_namespace("tests::a_stream_passes_in_trains", || {
+        const BYTES: usize = 4 << 20;
+        let mut changes = Changes::unjournaled().unwrap();
+        let mut device = Device::open(&config(DeviceKind::Tun), &mut changes).unwrap();
+        for address in ["10.98.0.1/24", "fd98::1/64"] {
+            changes.netlink().add_address("bwe0", address.parse::<Prefix>().unwrap()).unwrap();
+        }
+        wait_for_local_route("fd98::1");
+        for peer in ["10.98.0.9:80", "[fd98::9]:80"] {
+            let before = kernel_counts();
+            let talking = std::thread::spawn(move || {
+                let mut stream = TcpStream::connect(peer).unwrap();
+                let mut hearing = stream.try_clone().unwrap();
+                let data: Vec<u8> = (0..BYTES as u32).map(|at| (at / 3) as u8).collect();
+                let expected = data.clone();
+                let hearer = std::thread::spawn(move || {
+                    let mut heard = vec![0; BYTES];
+                    hearing.read_exact(&mut heard).unwrap();
+                    heard
+                });
+                stream.write_all(&data).unwrap();
+                assert!(hearer.join().unwrap() == expected, "the stream changed on its way");
+            });
+            let (mut packets, mut batch, mut answers) = (0, PacketBatch::default(), PacketBatch::default());
+            while !talking.is_finished() {
+                let mut poll =
+                    libc::pollfd { fd: device.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+                // SAFETY: one initialised pollfd.
+                unsafe { libc::poll(&raw mut poll, 1, 10) };
+                batch.clear();
+                answers.clear();
+                device.recv_batch(&mut batch, 64).unwrap();
+                for (packet, offload) in batch.iter() {
+                    let at = if packet[0] >> 4 == 4 { 9 } else { 6 };
+                    if packet[at] == 6 {
+                        assert!(packet.len() <= 1_400, "{} bytes at once", packet.len());
+                        let mut packet = packet.to_vec();
+                        turn_round(&mut packet);
+                        answers.push(&packet, *offload);
+                    }
+                }
+                let written = device.send_batch(&answers);
+                assert_eq!((written.packets, written.dropped), (answers.len(), 0));
+                packets += answers.len() as u64;
+            }
+            talking.join().unwrap();
+            let after = kernel_counts();
+            let (into, out_of) = (after.0 - before.0, after.1 - before.1);
+            assert!(packets as usize > BYTES / 1_400, "{packets} packets");
+            assert!(into < packets / 2 && out_of < packets / 2, "{packets} packets, in {into}, out {out_of}");
+        }
+    });
+}
+
 #[test]
 fn packets_pass_a_packet_device() {
     in_namespace("tests::packets_pass_a_packet_device", || packets_pass(DeviceKind::Packet));
@@ -145,7 +216,7 @@ fn large_tcp_segments_arrive_cut_and_complete() {
         changes.netlink().add_address("bwe0", "10.98.0.1/24".parse().unwrap()).unwrap();
         let connecting = std::thread::spawn(|| {
             let address = "10.98.0.9:80".parse().unwrap();
-            std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_millis(200))
+            TcpStream::connect_timeout(&address, std::time::Duration::from_millis(200))
         });
         let mut batch = PacketBatch::default();
         while !batch.iter().any(|(packet, _)| packet[0] >> 4 == 4 && packet[9] == 6) {
