@@ -8,7 +8,7 @@ use std::time::Duration;
 use bondwire_bond::{ArrivalBatch, DatagramBatch, Route};
 use bondwire_packet::PacketBatch;
 use bondwire_tun::Device;
-use bondwire_udp::{SendErrorKind, SendOutcome};
+use bondwire_udp::{MAX_BATCH, SendErrorKind, SendOutcome};
 use bondwire_units::{Deadline, Timestamp};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -22,6 +22,8 @@ use crate::status::{Board, EngineStatus, IoCounters};
 const TUNNEL_READ: usize = 128;
 /// Datagrams gathered from the bond before they are sent.
 const GATHER: usize = 64;
+/// Batches read from a socket in one turn: timers are looked at after that, and must not find what an unread acknowledgement disproves.
+const SOCKET_READS: usize = 4;
 /// For how long, and how many, datagrams are sent in one turn: after that the sockets and the tunnel are looked at again. Where a datagram costs
 /// as much time as the pace leaves to it there is always one more to send; acknowledgements and calls must not wait for the end of that.
 const SEND_TIME: Duration = Duration::from_millis(1);
@@ -204,20 +206,25 @@ impl<S: Side> Worker<S> {
         self.publish_at = now;
     }
 
-    /// Reads every source that has something, once. How much there was.
+    /// Reads every source that has something. How much there was.
     fn receive(&mut self, ready: &Ready) -> Result<usize, EngineError> {
         let mut total = 0;
         // A command may have closed sockets since the wait; reading another one that has nothing costs a call.
         for &socket in ready.sockets.iter().filter(|_| !ready.commands) {
-            self.arrivals.clear();
-            match self.side.receive(socket, &mut self.arrivals) {
-                Ok(count) => total += count,
-                Err(error) => tracing::debug!(%error, socket, "a socket failed to receive"),
-            }
-            self.counters.datagrams_in += self.arrivals.len() as u64;
-            if !self.arrivals.is_empty() {
-                self.side.handle_datagrams(&mut self.arrivals, &mut self.deliver, Clock.now());
-                self.write_device();
+            for _ in 0..SOCKET_READS {
+                self.arrivals.clear();
+                match self.side.receive(socket, &mut self.arrivals) {
+                    Ok(count) => total += count,
+                    Err(error) => tracing::debug!(%error, socket, "a socket failed to receive"),
+                }
+                self.counters.datagrams_in += self.arrivals.len() as u64;
+                if !self.arrivals.is_empty() {
+                    self.side.handle_datagrams(&mut self.arrivals, &mut self.deliver, Clock.now());
+                    self.write_device();
+                }
+                if self.arrivals.len() < MAX_BATCH {
+                    break;
+                }
             }
         }
         if ready.device {
@@ -255,7 +262,9 @@ impl<S: Side> Worker<S> {
                 let before = self.datagrams.len();
                 self.side.poll_transmit(&mut self.datagrams, now);
                 // A new handshake begins by an event that has to be dealt with before it is sent.
-                self.tell()?;
+                if self.tell()? {
+                    now = Clock.now();
+                }
                 more = self.datagrams.len() > before;
                 if !more {
                     break;
@@ -302,15 +311,17 @@ impl<S: Side> Worker<S> {
         }
     }
 
-    /// Passes the bond's events on.
-    fn tell(&mut self) -> Result<(), EngineError> {
+    /// Passes the bond's events on. Whether there were any: one of them may have waited for the disk.
+    fn tell(&mut self) -> Result<bool, EngineError> {
+        let mut told = false;
         while let Some(event) = self.side.poll_event()? {
+            told = true;
             self.publish_at = Timestamp::ZERO;
             if self.events.try_send(event).is_err() {
                 self.counters.events_lost += 1;
             }
         }
-        Ok(())
+        Ok(told)
     }
 
     fn publish(&mut self, now: Timestamp) {

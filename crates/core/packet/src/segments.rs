@@ -77,7 +77,7 @@ impl Layout {
         } else {
             set_word(packet, 2, len as u16);
             set_word(packet, 10, 0);
-            let sum = checksum::internet_checksum(&packet[..IPV4_HEADER]);
+            let sum = checksum::internet_checksum(&packet[..usize::from(packet[0] & 15) * 4]);
             set_word(packet, 10, sum);
         }
     }
@@ -260,28 +260,44 @@ pub struct Coupled<'a> {
 
 /// Appends the segments of a large TCP packet with `segment` payload bytes each, all checksums right, and gives their number. None, and nothing
 /// appended, if it is no such packet, or if that would make more than a thousand of it.
-pub fn split(packet: &[u8], segment: u16, out: &mut PacketBatch) -> Option<usize> {
+///
+/// The TCP header begins at `transport`, behind whatever options or extension headers there are, and its checksum field holds the sum of the
+/// pseudo-header ([`crate::Checksum::Partial`]), which may be that of another destination than the header's (a routing header, RFC 8200, section 8.1).
+pub fn split(packet: &[u8], transport: u16, segment: u16, out: &mut PacketBatch) -> Option<usize> {
     const MOST: usize = 1_024;
     const AT_LAST: u8 = tcp_flags::FIN | tcp_flags::PSH;
-    let layout = Layout::of(packet)?;
+    let transport = usize::from(transport);
+    let is_v6 = match packet.first()? >> 4 {
+        4 if usize::from(packet[0] & 15) * 4 == transport && transport >= IPV4_HEADER => false,
+        6 if transport >= IPV6_HEADER => true,
+        _ => return None,
+    };
+    let offset = usize::from(packet.get(transport + 12)? >> 4) * 4;
+    if offset < 20 || transport + offset > packet.len() || packet.len() > LARGEST {
+        return None;
+    }
+    let layout = Layout { is_v6, transport, payload: transport + offset };
     let (headers, payload) = packet.split_at(layout.payload);
     let count = payload.len().div_ceil(usize::from(segment.max(1)));
     if segment == 0 || !(1..=MOST).contains(&count) {
         return None;
     }
-    let flags = headers[layout.transport + 13];
+    let flags = headers[transport + 13];
     let (first_sequence, first_id) = (sequence(packet, &layout), word(packet, 4));
+    // The sum of the pseudo-header without its length.
+    let pseudo = u32::from(word(packet, transport + CHECKSUM_OFFSET))
+        + u32::from(!((packet.len() - transport) as u16));
     for (index, piece) in payload.chunks(usize::from(segment)).enumerate() {
         let len = headers.len() + piece.len();
         let made = out.reserve(len);
         made[..headers.len()].copy_from_slice(headers);
         made[headers.len()..].copy_from_slice(piece);
-        if !layout.is_v6 {
+        if !is_v6 {
             set_word(made, 4, first_id.wrapping_add(index as u16));
         }
         layout.set_len(made, len);
         let number = first_sequence.wrapping_add((index * usize::from(segment)) as u32);
-        made[layout.transport + 4..layout.transport + 8].copy_from_slice(&number.to_be_bytes());
+        made[transport + 4..transport + 8].copy_from_slice(&number.to_be_bytes());
         let mut own = flags;
         if index > 0 {
             own &= !tcp_flags::CWR;
@@ -289,11 +305,10 @@ pub fn split(packet: &[u8], segment: u16, out: &mut PacketBatch) -> Option<usize
         if index + 1 < count {
             own &= !AT_LAST;
         }
-        made[layout.transport + 13] = own;
-        set_word(made, layout.transport + CHECKSUM_OFFSET, 0);
-        let pseudo = layout.pseudo_sum(made, len - layout.transport);
-        let sum = checksum::finish(checksum::sum(&made[layout.transport..], pseudo));
-        set_word(made, layout.transport + CHECKSUM_OFFSET, sum);
+        made[transport + 13] = own;
+        set_word(made, transport + CHECKSUM_OFFSET, 0);
+        let sum = checksum::sum(&made[transport..], pseudo + (len - transport) as u32);
+        set_word(made, transport + CHECKSUM_OFFSET, checksum::finish(sum));
         out.commit(len, Offload::default());
     }
     Some(count)

@@ -355,6 +355,22 @@ mod trains {
         (SocketAddr::from((A6, 80)), SocketAddr::from((B6, 5_000)))
     }
 
+    /// Leaves the checksum of a TCP packet to be completed, as the kernel hands a large one over, and says where its header begins.
+    fn unfinished(packet: &[u8]) -> (Vec<u8>, u16) {
+        let info = parse(packet).unwrap();
+        let pseudo =
+            checksum::pseudo_header_sum(info.src, info.dst, protocol::TCP, packet.len() - info.transport_at);
+        let mut packet = packet.to_vec();
+        packet[info.transport_at + 16..info.transport_at + 18]
+            .copy_from_slice(&(!checksum::finish(pseudo)).to_be_bytes());
+        (packet, info.transport_at as u16)
+    }
+
+    fn cut(packet: &[u8], segment: u16, out: &mut PacketBatch) -> Option<usize> {
+        let (packet, transport) = unfinished(packet);
+        split(&packet, transport, segment, out)
+    }
+
     /// The large packet that a train makes, its checksum completed as the kernel would.
     fn whole(train: &mut Train, segments: &[Vec<u8>]) -> (Vec<u8>, u16) {
         let coupled = train.close();
@@ -390,7 +406,7 @@ mod trains {
             let info = parse(&packet).unwrap();
             assert_eq!((info.total_len, info.payload_len()), (packet.len(), 4_123));
             let mut apart = PacketBatch::default();
-            assert_eq!(split(&packet, size, &mut apart), Some(5));
+            assert_eq!(cut(&packet, size, &mut apart), Some(5));
             for (index, ((made, _), was)) in apart.iter().zip(&segments).enumerate() {
                 assert!(is_valid(made));
                 let mut made = made.to_vec();
@@ -500,27 +516,78 @@ mod trains {
         let all = tcp_flags::ACK | tcp_flags::PSH | tcp_flags::FIN | tcp_flags::CWR;
         let packet = segment(pair4(), 0, all, &[4; 250]);
         let mut apart = PacketBatch::default();
-        assert_eq!(split(&packet, 100, &mut apart), Some(3));
+        assert_eq!(cut(&packet, 100, &mut apart), Some(3));
         let flags: Vec<u8> = apart.iter().map(|(one, _)| parse(one).unwrap().tcp.unwrap().flags).collect();
         let ack = tcp_flags::ACK;
         assert_eq!(flags, [ack | tcp_flags::CWR, ack, ack | tcp_flags::PSH | tcp_flags::FIN]);
-        assert_eq!(split(&packet, 0, &mut apart), None);
-        assert_eq!(split(&segment(pair4(), 0, ack, &[0; 2_000]), 1, &mut apart), None, "too many");
-        assert_eq!(split(&udp(0, Ecn::NotEct), 100, &mut apart), None);
+        assert_eq!(cut(&packet, 0, &mut apart), None);
+        assert_eq!(cut(&segment(pair4(), 0, ack, &[0; 2_000]), 1, &mut apart), None, "too many");
+        assert_eq!(split(&udp(0, Ecn::NotEct), 20, 100, &mut apart), None);
+        assert_eq!(split(&packet, 24, 100, &mut apart), None, "not where the header says");
         assert_eq!(apart.len(), 3);
+    }
+
+    #[test]
+    fn options_and_extension_headers_go_with_each_segment() {
+        let mut v4 = segment(pair4(), 7, tcp_flags::ACK, &[5; 250]);
+        v4.splice(20..20, [1, 1, 1, 0]);
+        v4[0] = 0x46;
+        let mut v6 = segment(pair6(), 7, tcp_flags::ACK, &[6; 250]);
+        // A hop-by-hop header of padding alone.
+        v6.splice(40..40, [protocol::TCP, 0, 1, 4, 0, 0, 0, 0]);
+        v6[6] = 0;
+        for packet in [v4, v6] {
+            let mut apart = PacketBatch::default();
+            // The length in the header is made anew, and so is the sum: what stands there does not count.
+            let mut whole = packet.clone();
+            let len = whole.len() - if whole[0] >> 4 == 4 { 0 } else { 40 };
+            let at = if whole[0] >> 4 == 4 { 2 } else { 4 };
+            whole[at..at + 2].copy_from_slice(&(len as u16).to_be_bytes());
+            assert_eq!(cut(&whole, 100, &mut apart), Some(3));
+            let info = parse(&whole).unwrap();
+            for (made, _) in apart.iter() {
+                assert!(is_valid(made));
+                let own = parse(made).unwrap();
+                assert_eq!(
+                    (own.key, own.transport_at, own.total_len),
+                    (info.key, info.transport_at, made.len())
+                );
+            }
+            assert_eq!(coupling(&whole), Coupling::Barrier);
+        }
     }
 
     proptest! {
         #[test]
-        fn nothing_panics(bytes in vec(any::<u8>(), 0..200), other in vec(any::<u8>(), 0..200), segment: u16) {
+        fn nothing_panics(
+            (a, b) in pair(), noise in vec((0usize..200, any::<u8>()), 0..6), cuts in (0usize..200, 0usize..200),
+            bytes in vec(any::<u8>(), 0..200), transport in 0u16..80, size: u16,
+        ) {
+            // Noise, and packets that are right but for a few bytes and their end.
+            let spoil = |mut packet: Vec<u8>, cut: usize| {
+                for (at, to) in &noise {
+                    if let Some(byte) = packet.get_mut(*at) {
+                        *byte = *to;
+                    }
+                }
+                packet.truncate(packet.len().max(cut) - cut.min(packet.len()));
+                packet
+            };
+            let nearly = spoil(segment((a, b), 1, tcp_flags::ACK, &[1; 100]), cuts.0 / 10);
+            let next = spoil(segment((a, b), 101, tcp_flags::ACK, &[1; 100]), cuts.1 / 10);
+            for (bytes, other) in [(&bytes, &next), (&nearly, &next), (&nearly, &bytes)] {
             let mut apart = PacketBatch::default();
-            if let Some(count) = split(&bytes, segment, &mut apart) {
-                prop_assert_eq!(count, apart.len());
+            for transport in [transport, 20, 40] {
+                let before = apart.len();
+                if let Some(count) = split(bytes, transport, size, &mut apart) {
+                    prop_assert_eq!(count, apart.len() - before);
+                }
             }
-            if let Some(mut train) = Train::begin(&bytes) {
-                train.push(&bytes, &other);
-                prop_assert!(train.is_of_flow(&bytes));
+            if let Some(mut train) = Train::begin(bytes) {
+                train.push(bytes, other);
+                prop_assert!(train.is_of_flow(bytes));
                 train.close();
+            }
             }
         }
 
@@ -538,7 +605,7 @@ mod trains {
             let (packet, size) = whole(&mut train, &segments[..joined]);
             prop_assert!(is_valid(&packet));
             let mut apart = PacketBatch::default();
-            prop_assert_eq!(split(&packet, size, &mut apart), Some(joined));
+            prop_assert_eq!(cut(&packet, size, &mut apart), Some(joined));
             let header = packet.len() - lens[..joined].iter().sum::<usize>();
             for ((made, _), was) in apart.iter().zip(&segments) {
                 prop_assert!(is_valid(made));

@@ -96,7 +96,7 @@ impl<C> Path<C> {
             self.two_way_at = Some(now);
         }
         let Some(Newest { number, packet }) = newest else {
-            self.find_lost(lost, &mut summary, now);
+            self.find_lost(lost, &mut summary, now.saturating_sub(ack.waited));
             return Ok(summary);
         };
         self.acked_at = now;
@@ -120,7 +120,8 @@ impl<C> Path<C> {
             let received_at = sent_at.saturating_add(delay);
             rate = self.sampler.on_ack(packet.sent_at, received_at, self.delivered, packet.bubble);
         }
-        self.find_lost(lost, &mut summary, now);
+        // By the time at which it came: what other acknowledgements say that still lie in the socket is not late.
+        self.find_lost(lost, &mut summary, now.saturating_sub(ack.waited));
         let round_start = packet.delivered >= self.next_round;
         if round_start {
             self.next_round = self.delivered;

@@ -27,9 +27,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use bondwire_netctl::{Change, Changes, NetError, Netlink};
 use bondwire_packet::PacketBatch;
 
-/// The interface's own queue, in packets. It is read whenever the thread runs, so its length is what may arrive while the
-/// thread is away: some 10 ms of 1 Gbit/s. The kernel's 500 lose bursts.
-const QUEUE_LENGTH: u32 = 10_000;
+/// The interface's own queue, in packets, of which a TCP packet may be 64 KiB. It is read whenever the thread runs, so its length is what may
+/// arrive while the thread is away: some 10 ms of 1 Gbit/s in single packets. The kernel's 500 lose bursts; many more would be seconds of large ones.
+const QUEUE_LENGTH: u32 = 1_000;
 /// The longest interface name that the kernel takes.
 const LONGEST_NAME: usize = 15;
 const PEER_SUFFIX: &str = "-peer";

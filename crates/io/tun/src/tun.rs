@@ -111,8 +111,9 @@ impl Tun {
     }
 
     pub(crate) fn recv_batch(&mut self, out: &mut PacketBatch, max: usize) -> io::Result<usize> {
-        let mut count = 0;
-        while count < max {
+        let (mut count, mut reads) = (0, 0);
+        while count < max && reads < max {
+            reads += 1;
             let mut header = [0; HEADER];
             let room = out.reserve(LARGEST);
             match self.file.read_vectored(&mut [IoSliceMut::new(&mut header), IoSliceMut::new(room)]) {
@@ -123,6 +124,8 @@ impl Tun {
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => break,
                     io::ErrorKind::Interrupted => {}
+                    // One packet that the kernel cannot describe is lost, no more.
+                    io::ErrorKind::InvalidInput => {}
                     _ if count > 0 => break,
                     _ => return Err(error),
                 },
@@ -144,12 +147,12 @@ impl Tun {
                 out.commit(length, Offload::default());
                 1
             }
-            (GSO_TCPV4 | GSO_TCPV6, segment) => {
+            (GSO_TCPV4 | GSO_TCPV6, segment) if header.needs_checksum => {
                 self.large.clear();
                 self.large.extend_from_slice(packet);
-                segments::split(&self.large, segment, out).unwrap_or_default()
+                segments::split(&self.large, header.checksum_start, segment, out).unwrap_or_default()
             }
-            // What was not asked for.
+            // What was not asked for, or what nobody may send.
             _ => 0,
         }
     }
@@ -161,7 +164,7 @@ impl Tun {
                 written.dropped += 1;
                 continue;
             }
-            let coupling = if self.takes_trains { segments::coupling(packet) } else { Coupling::Free };
+            let coupling = if self.takes_trains { segments::coupling(packet) } else { Coupling::Barrier };
             match coupling {
                 Coupling::Free => self.write_plain(packet, &mut written),
                 Coupling::Barrier => {
@@ -282,5 +285,117 @@ pub(crate) fn is_plain(offload: &Offload) -> bool {
 impl AsFd for Tun {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bondwire_packet::build::{self, TcpFields};
+    use bondwire_packet::{PacketInfo, parse, tcp_flags};
+    use std::net::{Ipv4Addr, SocketAddrV4};
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixDatagram;
+
+    const PEER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 80);
+
+    fn inside(port: u16) -> SocketAddrV4 {
+        SocketAddrV4::new(Ipv4Addr::new(10, 98, 0, 1), port)
+    }
+
+    fn segment(port: u16, sequence: u32, flags: u8, len: usize) -> Vec<u8> {
+        let fields = TcpFields { sequence, flags, window: 100, ..TcpFields::default() };
+        build::tcp4(inside(port), PEER, &fields, &vec![7; len])
+    }
+
+    /// A device whose other end is a datagram socket, which keeps each write for itself.
+    fn device() -> (Tun, UnixDatagram) {
+        let (near, far) = UnixDatagram::pair().unwrap();
+        far.set_nonblocking(true).unwrap();
+        let file = File::from(OwnedFd::from(near));
+        let (trains, spare, large) = (Vec::new(), Vec::new(), Vec::new());
+        (Tun { file, name: "none".to_owned(), takes_trains: true, trains, spare, large }, far)
+    }
+
+    /// Everything that was written, cut into single packets again, and the number of writes.
+    fn written(far: &UnixDatagram) -> (Vec<PacketInfo>, usize) {
+        let (mut packets, mut writes) = (PacketBatch::default(), 0);
+        let mut buffer = vec![0; HEADER + LARGEST];
+        while let Ok(length) = far.recv(&mut buffer) {
+            writes += 1;
+            let header = Header::decode(buffer[..HEADER].try_into().unwrap());
+            let packet = &buffer[HEADER..length];
+            match header.gso {
+                (GSO_NONE, 0) => packets.push(packet, Offload::default()),
+                (GSO_TCPV4, segment) => {
+                    assert!(header.needs_checksum && header.checksum_offset == 16);
+                    segments::split(packet, header.checksum_start, segment, &mut packets).unwrap();
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        (packets.iter().map(|(packet, _)| parse(packet).unwrap()).collect(), writes)
+    }
+
+    #[test]
+    fn flows_keep_their_order_however_they_are_mixed() {
+        const ACK: u8 = tcp_flags::ACK;
+        let (mut device, far) = device();
+        let mut batch = PacketBatch::default();
+        let mut put = |packet: &[u8]| batch.push(packet, Offload::default());
+        // More flows than stand open at a time, in turns; a segment without data, and an end, in the midst.
+        for round in 0..6u32 {
+            for port in 1..=20 {
+                put(&segment(port, round * 100, ACK, 100));
+            }
+            put(&segment(3, (round + 1) * 100, ACK, 0));
+            put(&build::udp4(inside(9), PEER, b"call"));
+        }
+        put(&segment(3, 600, ACK | tcp_flags::FIN, 50));
+        // One flow alone, and a part of a packet that must not overtake it.
+        for n in 0..10 {
+            put(&segment(30, n * 100, ACK, 100));
+        }
+        let mut part = build::udp4(inside(30), PEER, b"a part");
+        part[6] = 0x20;
+        put(&part);
+        let total = batch.len();
+        let outcome = device.send_batch(&batch);
+        assert_eq!((outcome.packets, outcome.dropped), (total, 0));
+        let (packets, writes) = written(&far);
+        assert_eq!(packets.len(), total);
+        for port in (1..=20).chain([30]) {
+            let sequences: Vec<u32> = packets
+                .iter()
+                .filter(|info| info.protocol == 6 && info.key.src_port == port)
+                .map(|info| info.tcp.unwrap().sequence)
+                .collect();
+            assert!(sequences.is_sorted() && sequences.len() >= 6, "{port}: {sequences:?}");
+        }
+        assert!(packets.last().unwrap().is_fragment && writes < total);
+        assert!(device.trains.is_empty());
+    }
+
+    #[test]
+    fn what_was_not_asked_for_is_dropped() {
+        let (mut device, far) = device();
+        let packet = segment(1, 0, tcp_flags::ACK, 3_000);
+        let header = |kind: u8, flags: u8| {
+            let mut bytes = [0; HEADER];
+            (bytes[0], bytes[1]) = (flags, kind);
+            bytes[4..6].copy_from_slice(&1_000u16.to_ne_bytes());
+            bytes[6..8].copy_from_slice(&20u16.to_ne_bytes());
+            bytes[8..10].copy_from_slice(&16u16.to_ne_bytes());
+            [&bytes[..], &packet[..]].concat()
+        };
+        // A UFO packet, TSO with a finished sum, TSO where no TCP header is, next to nothing; and at last one that is right.
+        far.send(&header(3, NEEDS_CHECKSUM)).unwrap();
+        far.send(&header(GSO_TCPV4, 0)).unwrap();
+        far.send(&header(GSO_TCPV6, NEEDS_CHECKSUM)[..HEADER + 30]).unwrap();
+        far.send(&[0; HEADER]).unwrap();
+        far.send(&header(GSO_TCPV4 | GSO_ECN, NEEDS_CHECKSUM)).unwrap();
+        let mut batch = PacketBatch::default();
+        assert_eq!(device.recv_batch(&mut batch, 5).unwrap(), 3);
+        assert!(batch.iter().all(|(packet, _)| packet.len() == 1_040));
     }
 }

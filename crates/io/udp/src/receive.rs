@@ -6,7 +6,7 @@ use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bondwire_packet::Batch;
 use libc::c_int;
@@ -21,6 +21,10 @@ const GRO_SLOT: usize = 65_536;
 const GRO_BATCH: usize = 8;
 /// What waited for longer, or less than nothing, says that the clock was set meanwhile.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// The time of day may drift against the machine's own time by so much between two reads; more is a step.
+const STEP: Duration = Duration::from_millis(1);
+/// What each datagram of so long a time waited is no burst.
+const BURST: Duration = Duration::from_millis(100);
 /// Room for both kinds of packet info, a segment size and a time, aligned as control messages must be.
 type Control = [u64; 16];
 
@@ -32,6 +36,7 @@ pub(crate) struct Receiver {
     buffer: Vec<u8>,
     slot: usize,
     slots: usize,
+    waits: Waits,
 }
 
 /// What the control messages of a packet say.
@@ -43,18 +48,62 @@ struct Notes {
     arrived: Option<Duration>,
 }
 
-impl Notes {
-    /// How long the packet lay in the socket, if it was read at `now` by the time of day; zero if nobody knows.
-    fn waited(&self, now: Duration) -> Duration {
-        let waited = self.arrived.and_then(|arrived| now.checked_sub(arrived)).unwrap_or_default();
-        if waited > LONGEST_WAIT { Duration::ZERO } else { waited }
+/// How long datagrams lay in the socket because the thread was away.
+///
+/// What all of them wait for is something else: the thread is too slow for the link, and the sender has to see that queue as any other.
+#[derive(Debug)]
+struct Waits {
+    started: Instant,
+    /// The time of day and the time since `started` of this read, and how far apart they were at the last one.
+    read_at: (Duration, Duration),
+    apart: Option<Duration>,
+    /// Whether the clock was set since the last read.
+    stepped: bool,
+    /// When this window began, its least wait so far, and the last window's.
+    since: Duration,
+    least: Duration,
+    least_before: Duration,
+}
+
+impl Waits {
+    fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            read_at: (Duration::ZERO, Duration::ZERO),
+            apart: None,
+            stepped: false,
+            since: Duration::ZERO,
+            least: Duration::ZERO,
+            least_before: Duration::ZERO,
+        }
+    }
+
+    /// Something is read, at this time of day and so long after the start.
+    fn on_read(&mut self, day: Duration, machine: Duration) {
+        let apart = day.saturating_sub(machine);
+        self.stepped = self.apart.is_some_and(|before| before.abs_diff(apart) > STEP);
+        self.apart = Some(apart);
+        self.read_at = (day, machine);
+        if machine.saturating_sub(self.since) >= BURST {
+            (self.since, self.least_before, self.least) = (machine, self.least, Duration::MAX);
+        }
+    }
+
+    /// How much of what a datagram waited that came at `arrived` by the time of day was the thread's absence; zero if nobody knows.
+    fn of(&mut self, arrived: Option<Duration>) -> Duration {
+        let waited = arrived.and_then(|arrived| self.read_at.0.checked_sub(arrived));
+        let Some(waited) = waited.filter(|waited| *waited <= LONGEST_WAIT && !self.stepped) else {
+            return Duration::ZERO;
+        };
+        self.least = self.least.min(waited);
+        waited.saturating_sub(self.least.min(self.least_before))
     }
 }
 
 impl Receiver {
     pub(crate) fn new(gro: bool) -> Self {
         let (slot, slots) = if gro { (GRO_SLOT, GRO_BATCH) } else { (SLOT, MAX_BATCH) };
-        Self { buffer: vec![0; slot * slots], slot, slots }
+        Self { buffer: vec![0; slot * slots], slot, slots, waits: Waits::new() }
     }
 
     pub(crate) fn recv<M>(
@@ -102,7 +151,8 @@ impl Receiver {
                 _ => return Err(error),
             }
         };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let day = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.waits.on_read(day, self.waits.started.elapsed());
         let mut datagrams = 0;
         for (index, header) in headers.iter().enumerate().take(count) {
             let Some(remote) = sys::from_sockaddr(&names[index]) else { continue };
@@ -113,7 +163,7 @@ impl Receiver {
             let start = index * self.slot;
             let packet = &self.buffer[start..start + header.msg_len as usize];
             let segment = notes.segment.unwrap_or(packet.len()).max(1);
-            let waited = notes.waited(now);
+            let waited = self.waits.of(notes.arrived);
             for datagram in packet.chunks(segment) {
                 out.push(datagram, make_meta(Datagram { remote, local: notes.local }, waited));
                 datagrams += 1;
@@ -167,13 +217,50 @@ fn read_notes(header: &libc::msghdr) -> Notes {
 mod tests {
     use super::*;
 
+    fn at(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// What is excused of the wait of a datagram that came at `arrived` and was read at `read`.
+    fn waited(waits: &mut Waits, arrived: u64, read: u64) -> Duration {
+        waits.on_read(at(read), at(read));
+        waits.of(Some(at(arrived)))
+    }
+
+    #[test]
+    fn a_thread_that_was_away_is_excused() {
+        let mut waits = Waits::new();
+        assert_eq!(waited(&mut waits, 5_000, 5_012), at(12));
+        assert_eq!(waited(&mut waits, 5_020, 5_020), at(0));
+        assert_eq!(waited(&mut waits, 5_060, 5_090), at(30));
+        assert_eq!(waited(&mut waits, 9_000, 9_080), at(80), "after a rest");
+        assert_eq!(waits.of(None), at(0), "not known");
+    }
+
+    #[test]
+    fn a_thread_that_is_too_slow_is_not() {
+        let mut waits = Waits::new();
+        for n in 0..10 {
+            waited(&mut waits, 1_000 + n * 10, 1_020 + n * 10);
+        }
+        for n in 10..30 {
+            let excused = waited(&mut waits, 1_000 + n * 10, 1_020 + n * 10 + n % 3);
+            assert!(excused <= at(2), "{excused:?}");
+        }
+        // It has caught up, and was away once more.
+        waited(&mut waits, 1_320, 1_320);
+        assert_eq!(waited(&mut waits, 1_330, 1_345), at(15));
+    }
+
     #[test]
     fn a_clock_that_was_set_is_no_wait() {
-        let at = Duration::from_millis;
-        let notes = Notes { arrived: Some(at(5_000)), ..Notes::default() };
-        assert_eq!(notes.waited(at(5_012)), at(12));
-        assert_eq!(notes.waited(at(4_000)), Duration::ZERO, "set back");
-        assert_eq!(notes.waited(at(3_605_000)), Duration::ZERO, "set forward");
-        assert_eq!(Notes::default().waited(at(5_012)), Duration::ZERO, "not known");
+        let mut waits = Waits::new();
+        waited(&mut waits, 5_000, 5_001);
+        for (arrived, day) in [(5_002, 5_502), (5_503, 4_900), (5_000, 3_605_000)] {
+            waits.on_read(at(day), at(5_003));
+            assert_eq!(waits.of(Some(at(arrived))), at(0));
+        }
+        waits.on_read(at(3_605_020), at(5_023));
+        assert_eq!(waits.of(Some(at(3_605_010))), at(10), "and then it goes on");
     }
 }
