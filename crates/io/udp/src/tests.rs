@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bondwire_packet::Batch;
 
@@ -77,20 +77,22 @@ fn datagrams_pass_both_ways_ipv4() {
 
 #[test]
 fn a_datagram_that_was_read_late_says_so() {
+    const LATE: Duration = Duration::from_millis(20);
     for segmentation in [Segmentation::Off, Segmentation::On] {
         let mut server =
             ServerSocket::bind(&ServerConfig { segmentation, ..ServerConfig::all_addresses(0) }).unwrap();
         let to = SocketAddr::new(LOCAL4, server.local_addr().port());
-        UdpSocket::bind((LOCAL4, 0)).unwrap().send_to(b"late", to).unwrap();
-        let sent = Instant::now();
-        wait_readable(&server);
-        std::thread::sleep(Duration::from_millis(20));
-        let mut received = Batch::default();
-        server.recv_batch(&mut received, |_, waited| waited).unwrap();
-        let passed = sent.elapsed();
-        let (_, waited) = received.get(0).unwrap();
-        // Beyond a second it could be the clock's doing, and counts as nothing.
-        assert!(*waited >= Duration::from_millis(20) || passed >= Duration::from_secs(1), "{waited:?}");
+        let sender = UdpSocket::bind((LOCAL4, 0)).unwrap();
+        // The kernel begins to note times a moment after the first socket has asked for them: until then a datagram counts as come when it is read.
+        let said = (0..50).any(|_| {
+            sender.send_to(b"late", to).unwrap();
+            wait_readable(&server);
+            std::thread::sleep(LATE);
+            let mut received = Batch::default();
+            server.recv_batch(&mut received, |_, waited| waited).unwrap();
+            received.get(0).is_some_and(|(_, waited)| *waited >= LATE)
+        });
+        assert!(said);
     }
 }
 
